@@ -1,0 +1,112 @@
+//! Time: a point in time as it is stored and shown, and where it comes from.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// A point in time: microseconds since 1970-01-01T00:00:00Z, the resolution of the stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// From microseconds since the epoch.
+    #[must_use]
+    pub const fn from_microseconds(microseconds: i64) -> Self {
+        Self(microseconds)
+    }
+
+    /// Microseconds since the epoch.
+    #[must_use]
+    pub const fn as_microseconds(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds since the epoch, rounded down.
+    #[must_use]
+    pub const fn as_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// This moment moved by a number of seconds; stays at the ends of the range.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: i64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
+    }
+
+    /// The beginning of this moment's hour, UTC.
+    #[must_use]
+    pub const fn hour(self) -> Self {
+        Self(self.0 - self.0.rem_euclid(3_600_000_000))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339, UTC, always six digits of fraction: `2026-11-22T10:15:30.123456Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => write!(f, "{time:.6}"),
+            Err(_) => Err(fmt::Error),
+        }
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The clock of this process and an offset that only tests move.
+///
+/// Stores take *stored* times from the database's clock (the embedded database has none but this one) and add
+/// [`Clock::offset_microseconds`], so that a test can move time without waiting for it.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    offset: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// A clock without an offset.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The time now, offset included.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the system's clock is read")]
+    pub fn now(&self) -> Timestamp {
+        let system = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        Timestamp(system.saturating_add(self.offset_microseconds()))
+    }
+
+    /// The offset in microseconds; 0 outside tests.
+    #[must_use]
+    pub fn offset_microseconds(&self) -> i64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    /// Moves this clock and all its clones. For tests.
+    pub fn advance_seconds(&self, seconds: i64) {
+        self.offset.fetch_add(seconds.saturating_mul(1_000_000), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_six_digits_of_fraction() {
+        assert_eq!(Timestamp::from_microseconds(1_000_000).to_string(), "1970-01-01T00:00:01.000000Z");
+        assert_eq!(Timestamp::from_microseconds(1_763_806_530_123_456).to_string(), "2025-11-22T10:15:30.123456Z");
+    }
+
+    #[test]
+    fn an_hour_begins_before_its_moments() {
+        let time = Timestamp::from_microseconds(-1);
+        assert_eq!(time.hour().as_microseconds(), -3_600_000_000);
+    }
+}

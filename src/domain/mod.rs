@@ -1,0 +1,11 @@
+//! Pure types and rules. Nothing here knows a runtime, a database, HTTP or a cache.
+
+pub mod clock;
+pub mod document;
+pub mod id;
+pub mod marking;
+pub mod page;
+pub mod principal;
+pub mod state;
+pub mod variable;
+pub mod version;

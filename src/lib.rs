@@ -1,0 +1,15 @@
+//! nworkflow-state: the memory of the nWorkflow engine.
+//!
+//! A REST server that keeps workflow states and variables in PostgreSQL or, embedded, in SQLite. Three layers, one direction:
+//!
+//! ```text
+//! http (and jobs)  ->  service  ->  store, cache        everyone -> domain
+//! ```
+//!
+//! `docs/ARCHITECTURE.md` is the map, file by file; `tests/architecture.rs` keeps both true.
+
+pub mod config;
+pub mod domain;
+pub mod error;
+pub mod lifecycle;
+pub mod store;
