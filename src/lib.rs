@@ -12,4 +12,5 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod lifecycle;
+pub mod service;
 pub mod store;
