@@ -70,6 +70,7 @@ pub struct ServerConfig {
     pub header_read_timeout_ms: Milliseconds,
     pub body_read_timeout_ms: Milliseconds,
     pub request_timeout_ms: Milliseconds,
+    pub write_timeout_ms: Milliseconds,
     pub drain_timeout_ms: Milliseconds,
     pub stop_timeout_ms: Milliseconds,
 }

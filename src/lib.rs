@@ -11,5 +11,7 @@
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod http;
 pub mod lifecycle;
 pub mod store;
+pub mod telemetry;

@@ -5,3 +5,5 @@
 
 #[cfg(test)]
 mod config;
+#[cfg(test)]
+mod http_server;

@@ -103,6 +103,7 @@ fn server(server: &ServerConfig, found: &mut Problems) {
     found.time("server.header_read_timeout_ms", server.header_read_timeout_ms);
     found.time("server.body_read_timeout_ms", server.body_read_timeout_ms);
     found.time("server.request_timeout_ms", server.request_timeout_ms);
+    found.time("server.write_timeout_ms", server.write_timeout_ms);
     found.time("server.drain_timeout_ms", server.drain_timeout_ms);
     found.time("server.stop_timeout_ms", server.stop_timeout_ms);
     if server.drain_timeout_ms.0 > server.stop_timeout_ms.0 {

@@ -1,0 +1,4 @@
+//! HTTP.
+
+pub mod server;
+mod stall;
