@@ -1,7 +1,10 @@
 //! Settings: their names, types and validation. The defaults are in `config/default.toml` and nowhere else.
 
 mod load;
+mod schema;
 mod secret;
+mod validate;
+mod value;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -57,7 +60,7 @@ pub struct Config {
 #[expect(missing_docs, reason = "config/default.toml says what each is, with its unit")]
 pub struct ServerConfig {
     pub listen: SocketAddr,
-    #[serde(with = "load::optional_address")]
+    #[serde(with = "value::optional_address")]
     pub metrics_listen: Option<SocketAddr>,
     pub docs: bool,
     pub max_connections: usize,
@@ -67,6 +70,7 @@ pub struct ServerConfig {
     pub header_read_timeout_ms: Milliseconds,
     pub body_read_timeout_ms: Milliseconds,
     pub request_timeout_ms: Milliseconds,
+    pub write_timeout_ms: Milliseconds,
     pub drain_timeout_ms: Milliseconds,
     pub stop_timeout_ms: Milliseconds,
 }
@@ -134,7 +138,7 @@ pub struct AuthConfig {
     pub token_cache_seconds: u64,
     #[serde(default)]
     pub issuers: BTreeMap<String, IssuerConfig>,
-    #[serde(deserialize_with = "load::roles")]
+    #[serde(deserialize_with = "value::roles")]
     pub roles: BTreeMap<String, Vec<String>>,
 }
 
@@ -152,7 +156,7 @@ pub struct IssuerConfig {
     /// Where the tenant comes from: `claim:NAME`, `organization`, `realm`, `fixed:NAME`.
     pub tenant: String,
     /// When not empty: the only tenants that the issuer may name.
-    #[serde(default, deserialize_with = "load::list")]
+    #[serde(default, deserialize_with = "value::list")]
     pub tenants: Vec<String>,
     /// What the tokens look like.
     #[serde(default)]
@@ -161,7 +165,7 @@ pub struct IssuerConfig {
     #[serde(default)]
     pub roles_claim: String,
     /// When not empty: the only clients that may call.
-    #[serde(default, deserialize_with = "load::list")]
+    #[serde(default, deserialize_with = "value::list")]
     pub clients: Vec<String>,
 }
 

@@ -1,7 +1,11 @@
 //! The life of the process: when to stop taking work, when to stop at once, and which tasks still run.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,6 +16,7 @@ pub struct Lifecycle {
     soft: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
+    failed: Arc<AtomicBool>,
 }
 
 impl Lifecycle {
@@ -29,6 +34,30 @@ impl Lifecycle {
         F::Output: Send + 'static,
     {
         tokio::spawn(self.tasks.track_future(task))
+    }
+
+    /// Spawns a task that the process cannot do without. When it panics, or ends before the shutdown has begun, the shutdown begins and
+    /// [`Lifecycle::has_failed`] says so: a process that limps is worse than one that is started anew.
+    pub fn supervise<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let lifecycle = self.clone();
+        // The handle is not needed: the tracker waits for the task, and the task reports its own end.
+        drop(self.spawn(async move {
+            let panicked = AssertUnwindSafe(task).catch_unwind().await.is_err();
+            if panicked || !lifecycle.is_stopping() {
+                tracing::error!(task = name, panicked, "a task that must not end has ended: the server stops");
+                lifecycle.failed.store(true, Ordering::Release);
+                lifecycle.stop();
+            }
+        }));
+    }
+
+    /// Whether a supervised task has died.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Cancelled when the process takes no new work: listeners close, background work stops at its next step, requests at work go on.
@@ -58,5 +87,30 @@ impl Lifecycle {
     pub async fn finished(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_dies_stops_the_process() {
+        for panics in [true, false] {
+            let lifecycle = Lifecycle::new();
+            lifecycle.supervise("example", async move { assert!(!panics, "the task dies") });
+            lifecycle.soft().cancelled().await;
+            assert!(lifecycle.has_failed());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_with_the_process_has_not_failed() {
+        let lifecycle = Lifecycle::new();
+        let soft = lifecycle.soft().clone();
+        lifecycle.supervise("example", async move { soft.cancelled().await });
+        lifecycle.stop();
+        lifecycle.finished().await;
+        assert!(!lifecycle.has_failed());
     }
 }

@@ -1,0 +1,213 @@
+//! What settings must be together and within which bounds, beyond their types.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+
+use super::{AuthConfig, Config, DatabaseConfig, DragonflyConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig};
+
+/// The smallest buffer that the HTTP implementation takes for a request's head, in bytes.
+const MIN_HEADER_BYTES: usize = 8192;
+/// Longest request target that the HTTP implementation reads, in bytes.
+const MAX_URI_BYTES: usize = 65_534;
+/// The longest time that a time limit may be set to, in milliseconds: a day.
+const MAX_MILLISECONDS: u64 = 86_400_000;
+/// Largest body that a limit may be set to, in bytes: a document must fit into a row.
+const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
+/// Length of the encryption key, in bytes.
+const KEY_BYTES: usize = 32;
+
+/// A setting that cannot be.
+#[derive(Debug)]
+pub(super) struct Problem {
+    /// The setting's dotted name.
+    pub path: String,
+    /// A sentence that names the setting.
+    pub message: String,
+}
+
+impl Problem {
+    pub(super) fn new([section, key]: [&str; 2], message: String) -> Self {
+        Self { path: format!("{section}.{key}"), message }
+    }
+}
+
+/// Everything that is wrong, in the order of the settings.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Problems::default();
+    if config.data_dir.as_os_str().is_empty() {
+        found.0.push(Problem { path: "data_dir".to_owned(), message: "data_dir must name a folder".to_owned() });
+    }
+    server(&config.server, &mut found);
+    database(&config.database, &mut found);
+    dragonfly(&config.dragonfly, &mut found);
+    auth(&config.auth, &config.server, &mut found);
+    secrets(&config.secrets, &mut found);
+    limits(&config.limits, &mut found);
+    log_level(&config.log.level, &mut found);
+    found.0
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Records that the setting (`path`) is wrong; the message goes on after its name.
+    fn add(&mut self, path: &str, message: impl AsRef<str>) {
+        self.0.push(Problem { path: path.to_owned(), message: format!("{path} {}", message.as_ref()) });
+    }
+
+    fn range<T: PartialOrd + std::fmt::Display>(&mut self, path: &str, value: T, least: T, most: T) {
+        if value < least || value > most {
+            self.add(path, format!("must be between {least} and {most}, and is {value}"));
+        }
+    }
+
+    fn time(&mut self, path: &str, Milliseconds(value): Milliseconds) {
+        self.range(path, value, 1, MAX_MILLISECONDS);
+    }
+
+    /// A connection URL and, beside it, the host and password that would replace it.
+    fn connection(&mut self, section: &str, schemes: [&str; 2], url: &Secret, host: &str, port: u16, password: &Secret) {
+        let key = format!("{section}.url");
+        if !url.is_empty() {
+            self.scheme(&key, schemes, url);
+            if !host.is_empty() {
+                self.add(&key, format!("and {section}.host are both set; keep one of them"));
+            }
+            if !password.is_empty() {
+                self.add(
+                    &key,
+                    format!("and {section}.password are both set; put the password into the URL, or set {section}.host instead of the URL"),
+                );
+            }
+        }
+        if !host.is_empty() && port == 0 {
+            self.add(&format!("{section}.port"), "must not be 0");
+        }
+    }
+
+    fn scheme(&mut self, path: &str, schemes: [&str; 2], url: &Secret) {
+        if !schemes.iter().any(|scheme| url.expose().strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://"))) {
+            self.add(path, format!("must begin with {}:// or {}://", schemes[0], schemes[1]));
+        }
+    }
+}
+
+fn server(server: &ServerConfig, found: &mut Problems) {
+    found.range("server.max_connections", server.max_connections, 1, 1_000_000);
+    found.range("server.max_in_flight", server.max_in_flight, 1, 1_000_000);
+    found.range("server.max_header_bytes", server.max_header_bytes, MIN_HEADER_BYTES, 1024 * 1024);
+    found.range("server.max_uri_bytes", server.max_uri_bytes, 1, MAX_URI_BYTES.min(server.max_header_bytes));
+    found.time("server.header_read_timeout_ms", server.header_read_timeout_ms);
+    found.time("server.body_read_timeout_ms", server.body_read_timeout_ms);
+    found.time("server.request_timeout_ms", server.request_timeout_ms);
+    found.time("server.write_timeout_ms", server.write_timeout_ms);
+    found.time("server.drain_timeout_ms", server.drain_timeout_ms);
+    found.time("server.stop_timeout_ms", server.stop_timeout_ms);
+    if server.drain_timeout_ms.0 > server.stop_timeout_ms.0 {
+        let stop = server.stop_timeout_ms.0;
+        found.add("server.drain_timeout_ms", format!("must not be longer than server.stop_timeout_ms, which is {stop}"));
+    }
+    if server.metrics_listen == Some(server.listen) && server.listen.port() != 0 {
+        found.add("server.metrics_listen", "is the address of server.listen; leave it empty to serve metrics there, with a token");
+    }
+}
+
+fn database(database: &DatabaseConfig, found: &mut Problems) {
+    let schemes = ["postgres", "postgresql"];
+    found.connection("database", schemes, &database.url, &database.host, database.port, &database.password);
+    if !database.migrate_url.is_empty() {
+        found.scheme("database.migrate_url", schemes, &database.migrate_url);
+    }
+    if database.is_embedded() {
+        if !database.migrate_url.is_empty() {
+            found.add("database.migrate_url", "is set, but neither database.url nor database.host is");
+        }
+        if !database.role.is_empty() {
+            found.add("database.role", "is set, but neither database.url nor database.host is");
+        }
+        if !database.password.is_empty() {
+            found.add("database.password", "is set, but database.host is not");
+        }
+    }
+    if !database.host.is_empty() {
+        for (path, text) in [("database.database", &database.database), ("database.username", &database.username)] {
+            if text.is_empty() {
+                found.add(path, "must not be empty");
+            }
+        }
+    }
+    found.range("database.pool_size", database.pool_size, 1, 1000);
+    found.time("database.acquire_timeout_ms", database.acquire_timeout_ms);
+    found.time("database.statement_timeout_ms", database.statement_timeout_ms);
+    found.time("database.lock_timeout_ms", database.lock_timeout_ms);
+    found.time("database.idle_in_transaction_timeout_ms", database.idle_in_transaction_timeout_ms);
+}
+
+fn dragonfly(dragonfly: &DragonflyConfig, found: &mut Problems) {
+    found.connection("dragonfly", ["redis", "rediss"], &dragonfly.url, &dragonfly.host, dragonfly.port, &dragonfly.password);
+    if dragonfly.cluster && dragonfly.db != 0 {
+        found.add("dragonfly.db", "must be 0 with dragonfly.cluster, which has one database only");
+    }
+}
+
+fn auth(auth: &AuthConfig, server: &ServerConfig, found: &mut Problems) {
+    if auth.development {
+        let refuse = |path: &str, address: SocketAddr, found: &mut Problems| {
+            if !address.ip().is_loopback() {
+                found.add(path, format!("is {address}: with the development issuer it must be a loopback address, such as 127.0.0.1"));
+            }
+        };
+        refuse("server.listen", server.listen, found);
+        if let Some(address) = server.metrics_listen {
+            refuse("server.metrics_listen", address, found);
+        }
+    }
+    found.range("auth.leeway_seconds", auth.leeway_seconds, 0, 300);
+    found.range("auth.max_token_bytes", auth.max_token_bytes, 256, server.max_header_bytes);
+    found.range("auth.jwks_refresh_seconds", auth.jwks_refresh_seconds, 1, 86_400);
+    found.range("auth.jwks_stale_seconds", auth.jwks_stale_seconds, auth.jwks_refresh_seconds, 30 * 86_400);
+    found.range("auth.jwks_cooldown_seconds", auth.jwks_cooldown_seconds, 1, 3600);
+    found.range("auth.jwks_timeout_ms", auth.jwks_timeout_ms.0, 1, 60_000);
+    found.range("auth.jwks_max_bytes", auth.jwks_max_bytes, 1024, 16 * 1024 * 1024);
+    found.range("auth.token_cache_entries", auth.token_cache_entries, 1, 10_000_000);
+    found.range("auth.token_cache_seconds", auth.token_cache_seconds, 0, 3600);
+    for (name, issuer) in &auth.issuers {
+        for (key, text) in [("issuer", &issuer.issuer), ("audience", &issuer.audience), ("tenant", &issuer.tenant)] {
+            if text.is_empty() {
+                found.add(&format!("auth.issuers.{name}.{key}"), "is missing");
+            }
+        }
+    }
+}
+
+fn secrets(secrets: &SecretsConfig, found: &mut Problems) {
+    if secrets.key.is_empty() {
+        return;
+    }
+    if !secrets.key_command.is_empty() {
+        found.add("secrets.key", "and secrets.key_command are both set; keep one of them");
+    }
+    let key = base64::engine::general_purpose::STANDARD.decode(secrets.key.expose());
+    if key.map_or(true, |key| key.len() != KEY_BYTES) {
+        found.add("secrets.key", format!("must be {KEY_BYTES} bytes in base64, as `openssl rand -base64 {KEY_BYTES}` prints them"));
+    }
+}
+
+fn limits(limits: &LimitsConfig, found: &mut Problems) {
+    found.range("limits.state_body_bytes", limits.state_body_bytes, 1, MAX_BODY_BYTES);
+    found.range("limits.body_bytes", limits.body_bytes, 1, MAX_BODY_BYTES);
+    let wait = Duration::from(limits.idempotency_wait_ms).as_millis();
+    found.range("limits.idempotency_wait_ms", wait, 0, u128::from(MAX_MILLISECONDS));
+}
+
+/// A single word is a level or a mistake, although the filter would take it for the name of a module.
+fn log_level(level: &str, found: &mut Problems) {
+    let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let misspelt = level.split(',').map(str::trim).any(|directive| !directive.contains(['=', '[']) && !is_level(directive));
+    if misspelt || level.parse::<tracing_subscriber::EnvFilter>().is_err() {
+        found.add("log.level", "must be error, warn, info, debug or trace, or directives such as info,nworkflow_state=debug");
+    }
+}

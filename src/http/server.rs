@@ -1,0 +1,131 @@
+//! The accept loop and the life of a connection: HTTP/1.1 with a limit on everything that a client can hold open.
+//!
+//! It is our own because the framework's has no time limit on heads, no cap on connections, and a graceful stop that waits for idle
+//! connections without end.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::extract::Request;
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower::Service as _;
+
+use super::stall::StallLimit;
+use crate::config::ServerConfig;
+use crate::lifecycle::Lifecycle;
+
+/// First pause after an accept that failed for want of a resource.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// Longest pause; each failure doubles it up to here.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves the router on the listener. The future ends when the lifecycle stops softly and the listener is closed; each connection is a
+/// task of the lifecycle, which ends after the request at work (idle: at once), or is cut when the lifecycle stops hard.
+///
+/// Limits, all from the configuration: connections (further ones wait in the kernel's queue), bytes and time of a request's head (the
+/// time also bounds how long an idle connection is kept), time in which a client takes nothing of an answer.
+///
+/// Requests carry the peer's address as [`ConnectInfo`].
+pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifecycle: &Lifecycle) -> impl Future<Output = ()> + use<> {
+    let mut builder = Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from(config.header_read_timeout_ms))
+        .max_header_size(config.max_header_bytes)
+        .max_buf_size(config.max_header_bytes);
+    let connections = Arc::new(Semaphore::new(config.max_connections));
+    let write_timeout = Duration::from(config.write_timeout_ms);
+    let lifecycle = lifecycle.clone();
+    async move {
+        loop {
+            let next = async {
+                // The semaphore is never closed, so there always comes a permit.
+                let permit = Arc::clone(&connections).acquire_owned().await;
+                (permit, accept(&listener).await)
+            };
+            let (permit, (stream, peer)) = tokio::select! {
+                biased;
+                () = lifecycle.soft().cancelled() => return,
+                next = next => next,
+            };
+            let connection = serve_connection(stream, peer, router.clone(), builder.clone(), write_timeout, lifecycle.clone());
+            lifecycle.spawn(async move {
+                let _permit = permit;
+                // The panic itself is in the log by now. It ends this connection and nothing else.
+                let _ = AssertUnwindSafe(connection).catch_unwind().await;
+            });
+        }
+    }
+}
+
+/// The next connection. An error of one connection (its client went away) is passed over; a lack of descriptors or memory is waited out,
+/// since an immediate second try would only burn the processor that the connections at work need to end.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut pause = MIN_PAUSE;
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = pause.as_millis(), "no connection can be accepted");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    builder: Builder,
+    write_timeout: Duration,
+    lifecycle: Lifecycle,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "TCP_NODELAY cannot be set");
+    }
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // A router is always ready.
+        router.clone().call(request)
+    });
+    let io = TokioIo::new(StallLimit::new(stream, write_timeout));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let result = tokio::select! {
+        biased;
+        result = connection.as_mut() => result,
+        () = lifecycle.soft().cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                result = connection => result,
+                () = lifecycle.hard().cancelled() => {
+                    tracing::warn!(%peer, "a connection is cut at the end of the shutdown");
+                    return;
+                }
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, %peer, "a connection ended with an error");
+    }
+}
