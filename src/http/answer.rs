@@ -39,7 +39,8 @@ pub(super) fn raw(text: &str) -> Result<&RawValue> {
 /// # Errors
 /// The representation does not serialise.
 pub(super) fn json(representation: &impl Serialize) -> Result<Response> {
-    let body = serde_json::to_vec(representation).map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
+    let body = serde_json::to_vec(representation)
+        .map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
@@ -82,7 +83,12 @@ fn read_headers(headers: &mut HeaderMap, bypass: bool) {
 ///
 /// # Errors
 /// The representation does not serialise.
-pub(super) fn written<R, V: Serialize>(done: &Done<R>, minimal: Option<bool>, location: &str, representation: impl FnOnce(&R) -> Result<V>) -> Result<Response> {
+pub(super) fn written<'done, R, V: Serialize>(
+    done: &'done Done<R>,
+    minimal: Option<bool>,
+    location: &str,
+    representation: impl FnOnce(&'done R) -> Result<V>,
+) -> Result<Response> {
     let status = StatusCode::from_u16(done.status).unwrap_or(StatusCode::OK);
     let mut response = match &done.record {
         Some(_) if minimal == Some(true) => StatusCode::NO_CONTENT.into_response(),
@@ -97,7 +103,8 @@ pub(super) fn written<R, V: Serialize>(done: &Done<R>, minimal: Option<bool>, lo
     if status != StatusCode::NO_CONTENT {
         headers.insert(ETAG, etag(done.version));
         if let Some(minimal) = minimal {
-            headers.insert("preference-applied", HeaderValue::from_static(if minimal { "return=minimal" } else { "return=representation" }));
+            headers
+                .insert("preference-applied", HeaderValue::from_static(if minimal { "return=minimal" } else { "return=representation" }));
         }
     }
     if status == StatusCode::CREATED

@@ -24,7 +24,8 @@ pub(super) fn precondition(headers: &HeaderMap) -> Result<Precondition> {
 }
 
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Tags>> {
-    let invalid = || Error::new(Code::InvalidEtag, format!("{name} must be \"VERSION\", W/\"VERSION\", a list of at most {MAX_TAGS} of them, or *."));
+    let invalid =
+        || Error::new(Code::InvalidEtag, format!("{name} must be \"VERSION\", W/\"VERSION\", a list of at most {MAX_TAGS} of them, or *."));
     let mut versions = Vec::new();
     let mut any = false;
     for value in headers.get_all(name) {
@@ -81,7 +82,23 @@ mod tests {
 
     #[test]
     fn anything_else_is_an_invalid_tag() {
-        for bad in ["", "5", "\"\"", "\"05\"", "\"0\"", "\"-1\"", "\"+1\"", "\"a\"", "\"9007199254740992\"", "\"99999999999999999999\"", "w/\"5\"", "\"5\",", "*,\"5\"", "\"5", "W/5"] {
+        for bad in [
+            "",
+            "5",
+            "\"\"",
+            "\"05\"",
+            "\"0\"",
+            "\"-1\"",
+            "\"+1\"",
+            "\"a\"",
+            "\"9007199254740992\"",
+            "\"99999999999999999999\"",
+            "w/\"5\"",
+            "\"5\",",
+            "*,\"5\"",
+            "\"5",
+            "W/5",
+        ] {
             assert_eq!(read(&[bad]), Err(Code::InvalidEtag), "{bad}");
         }
         assert_eq!(read(&["*", "\"1\""]), Err(Code::InvalidEtag));

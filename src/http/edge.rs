@@ -18,10 +18,10 @@ use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
+use super::AppState;
 use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
 use super::problem::{self, Unrendered};
-use super::AppState;
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Result};
 
@@ -38,7 +38,7 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     let id = request_id(&state, request.headers());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(Extension(Arc::clone(&state.authenticator)));
 
@@ -60,7 +60,7 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);
     }
-    record(&state, &Line { id: &id, method: &method, path: &path, route: &route, elapsed: started.elapsed() }, &response);
+    record(&state, &Line { id: &id, method: &method, path: &path, route: route.as_deref(), elapsed: started.elapsed() }, &response);
     response
 }
 
@@ -76,7 +76,7 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
                 .with_limit(state.config.server.max_in_flight as u64));
         }
     };
-    let _in_flight = state.metrics.in_flight();
+    let _in_flight = state.metrics.enter_request();
     let (request, body) = share_body(request);
     let response = match tokio::time::timeout(limit, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
         Ok(Ok(response)) => response,
@@ -102,7 +102,8 @@ fn check_size(state: &AppState, request: &Request) -> Result<()> {
     let server = &state.config.server;
     let uri = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if uri > server.max_uri_bytes {
-        return Err(Error::new(Code::UriTooLong, format!("Path and query are longer than {} bytes.", server.max_uri_bytes)).with_limit(server.max_uri_bytes as u64));
+        return Err(Error::new(Code::UriTooLong, format!("Path and query are longer than {} bytes.", server.max_uri_bytes))
+            .with_limit(server.max_uri_bytes as u64));
     }
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers > server.max_header_bytes {
@@ -127,7 +128,8 @@ fn deadline(state: &AppState, request: &Request) -> Result<Duration> {
 /// The client's `X-Request-Id`, when it is one safe word; else a new UUIDv7.
 fn request_id(state: &AppState, headers: &HeaderMap) -> RequestId {
     let safe = |text: &&str| {
-        (1..=MAX_REQUEST_ID_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:-".contains(&byte))
+        (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:-".contains(&byte))
     };
     if let Some(text) = headers.get("x-request-id").and_then(|value| value.to_str().ok()).filter(safe) {
         let uuid = Uuid::try_parse(text).unwrap_or_else(|_| {
@@ -148,14 +150,14 @@ struct Line<'a> {
     id: &'a RequestId,
     method: &'a Method,
     path: &'a str,
-    route: &'a str,
+    route: Option<&'a str>,
     elapsed: Duration,
 }
 
 /// One line a request. Paths hold ids and names, percent-encoded; queries, bodies, headers and tokens never appear.
 fn record(state: &AppState, line: &Line<'_>, response: &Response) {
     let status = response.status();
-    state.metrics.request(line.route, line.method.as_str(), status.as_u16(), line.elapsed);
+    state.metrics.record_request(line.route, line.method, status, line.elapsed);
     let error = response.extensions().get::<Unrendered>().map(|Unrendered(error)| &**error);
     let principal = response.extensions().get::<Arc<Principal>>();
     let (tenant, subject) = principal.map_or(("", ""), |principal| (principal.tenant.as_str(), principal.subject.as_str()));
@@ -167,7 +169,7 @@ fn record(state: &AppState, line: &Line<'_>, response: &Response) {
     macro_rules! request_line {
         ($level:ident) => {
             tracing::$level!(
-                request_id = %line.id.text, method = %line.method, route = line.route, path = line.path, status = status.as_u16(), duration_ms,
+                request_id = %line.id.text, method = %line.method, route = line.route.unwrap_or_default(), path = line.path, status = status.as_u16(), duration_ms,
                 tenant, subject, client, actor, code, cause, "request"
             )
         };
@@ -182,6 +184,9 @@ pub(super) async fn no_route() -> Error {
 
 /// The answer to a method that the path does not have; OPTIONS is answered with what it has. The framework adds `Allow`.
 pub(super) async fn no_method(method: Method) -> Response {
-    if method == Method::OPTIONS { StatusCode::NO_CONTENT.into_response() } else { Error::new(Code::MethodNotAllowed, format!("The route does not have the method {method}.")).into_response() }
+    if method == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        Error::new(Code::MethodNotAllowed, format!("The route does not have the method {method}.")).into_response()
+    }
 }
-

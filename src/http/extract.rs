@@ -34,7 +34,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// The route has no guard.
 pub(super) fn caller(parts: &Parts) -> Result<Arc<Principal>> {
     let principal = parts.extensions.get::<Arc<Principal>>();
-    principal.cloned().ok_or_else(|| Error::new(Code::Internal, "Something went wrong in the server.").with_cause("a route without a guard asked for its caller"))
+    principal.cloned().ok_or_else(|| {
+        Error::new(Code::Internal, "Something went wrong in the server.").with_cause("a route without a guard asked for its caller")
+    })
 }
 
 /// The id of a request: as the client named it, for people, and as a UUID, for the change log.
@@ -93,7 +95,8 @@ impl<S: Send + Sync> FromRequestParts<S> for StateVersionPath {
         let parameters = PathParameters::read(parts, state).await?;
         let key = parameters.state_key()?;
         let version = query::version(parameters.get("version"));
-        let version = version.ok_or_else(|| Error::new(Code::InvalidParameter, format!("version must be an integer between 1 and {}.", Version::MAX)))?;
+        let version = version
+            .ok_or_else(|| Error::new(Code::InvalidParameter, format!("version must be an integer between 1 and {}.", Version::MAX)))?;
         Ok(Self(key, version))
     }
 }
@@ -157,10 +160,13 @@ impl<S: Sync> FromRequestParts<S> for ReadHeaders {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let headers = &parts.headers;
         let directives = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        let from_store = directives.map(str::trim).any(|directive| directive.eq_ignore_ascii_case("no-cache") || directive.eq_ignore_ascii_case("no-store"));
+        let from_store = directives
+            .map(str::trim)
+            .any(|directive| directive.eq_ignore_ascii_case("no-cache") || directive.eq_ignore_ascii_case("no-store"));
         let min_version = match single_header(headers, "x-min-version")? {
             Some(text) => {
-                let invalid = || Error::new(Code::InvalidHeader, format!("X-Min-Version must be an integer between 1 and {}.", Version::MAX));
+                let invalid =
+                    || Error::new(Code::InvalidHeader, format!("X-Min-Version must be an integer between 1 and {}.", Version::MAX));
                 Some(query::version(text).ok_or_else(invalid)?)
             }
             None => None,

@@ -16,6 +16,7 @@ mod problem;
 mod query;
 pub mod routes;
 pub mod server;
+mod stall;
 mod write;
 
 use std::ops::Deref;

@@ -46,7 +46,7 @@ fn pretty(document: &Value) -> Result<Bytes, serde_json::Error> {
 
 /// The frame of the document: what does not belong to one route.
 #[must_use]
-pub fn frame() -> utoipa::openapi::OpenApi {
+pub(super) fn frame() -> utoipa::openapi::OpenApi {
     use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
     use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, ServerBuilder, tag::TagBuilder};
 
@@ -77,7 +77,11 @@ pub fn frame() -> utoipa::openapi::OpenApi {
             tag("Documents", "What the server says about itself."),
         ]))
         .components(Some(
-            ComponentsBuilder::new().security_scheme("bearer", SecurityScheme::Http(bearer)).schema_from::<super::problem::Problem<'_>>().schema_from::<super::problem::ProblemItem<'_>>().build(),
+            ComponentsBuilder::new()
+                .security_scheme("bearer", SecurityScheme::Http(bearer))
+                .schema_from::<super::problem::Problem<'_>>()
+                .schema_from::<super::problem::ProblemItem<'_>>()
+                .build(),
         ))
         .build()
 }
@@ -107,7 +111,13 @@ fn complete(document: &mut Value, method: &Method, path: &str, operation: &Opera
 }
 
 fn path_parameters(path: &str) -> Vec<Value> {
-    let id = |what: &str| (format!("The {what}: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, not `.` and not `..`."), json!({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$", "minLength": 1, "maxLength": MAX_ID_BYTES}), "order");
+    let id = |what: &str| {
+        (
+            format!("The {what}: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, not `.` and not `..`."),
+            json!({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$", "minLength": 1, "maxLength": MAX_ID_BYTES}),
+            "order",
+        )
+    };
     let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     names
         .map(|name| {
@@ -142,8 +152,16 @@ fn header_parameters(operation: &Operation, method: &Method) -> Vec<Value> {
     let tags = json!({"type": "string", "pattern": "^(\\*|(W/)?\"[1-9][0-9]{0,15}\"(, *(W/)?\"[1-9][0-9]{0,15}\")*)$", "maxLength": 2048});
     let mut headers = Vec::new();
     if operation.conditional {
-        headers.push(header("If-Match", "Only when the resource has one of these versions: `\"3\"`, a list, or `*` for any. Else 412.", &tags));
-        let none = if *method == Method::GET { "304 when the resource has one of these versions." } else { "Only when the resource has none of these versions; `*`: only when it does not exist. Else 412." };
+        headers.push(header(
+            "If-Match",
+            "Only when the resource has one of these versions: `\"3\"`, a list, or `*` for any. Else 412.",
+            &tags,
+        ));
+        let none = if *method == Method::GET {
+            "304 when the resource has one of these versions."
+        } else {
+            "Only when the resource has none of these versions; `*`: only when it does not exist. Else 412."
+        };
         headers.push(header("If-None-Match", none, &tags));
     }
     if operation.writes {
@@ -152,7 +170,11 @@ fn header_parameters(operation: &Operation, method: &Method) -> Vec<Value> {
     }
     if operation.reads_fresh {
         headers.push(header("Cache-Control", "`no-cache`: read the store, not a cache.", &text(255)));
-        headers.push(header("X-Min-Version", "Never answer an older version; 412 when there is none as recent.", &json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX})));
+        headers.push(header(
+            "X-Min-Version",
+            "Never answer an older version; 412 when there is none as recent.",
+            &json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}),
+        ));
     }
     if operation.access != Access::Open {
         headers.push(header("X-Tenant-Id", "Selects among the organizations that the token names.", &text(MAX_ID_BYTES)));
@@ -171,7 +193,10 @@ fn add_access(described: &mut Map<String, Value>, operation: &Operation) {
     let needed: Vec<String> = permissions.iter().map(|permission| format!("`{}`", permission.name())).collect();
     let mut sentence = format!("Needs the permission {}", needed.join(" and "));
     if !operation.also.is_empty() {
-        described.insert("x-permissions-conditional".into(), operation.also.iter().map(|(permission, when)| json!({"permission": permission.name(), "when": when})).collect());
+        described.insert(
+            "x-permissions-conditional".into(),
+            operation.also.iter().map(|(permission, when)| json!({"permission": permission.name(), "when": when})).collect(),
+        );
         for (permission, when) in &operation.also {
             sentence.push_str(&format!("; `{}` {when}", permission.name()));
         }
@@ -183,7 +208,7 @@ fn add_access(described: &mut Map<String, Value>, operation: &Operation) {
 
 /// Each body's example is that of its schema.
 fn add_examples(described: &mut Map<String, Value>, schemas: &Value) {
-    let mut add = |content: Option<&mut Value>| {
+    let add = |content: Option<&mut Value>| {
         for media in content.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
             let name = media.pointer("/schema/$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
             if let Some(example) = name.and_then(|name| schemas.pointer(&format!("/{name}/example"))) {
@@ -242,12 +267,14 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation) {
             json!({"type": format!("/errors/{}", code.name()), "title": code.title(), "status": status, "detail": code.help(), "instance": path,
                    "code": code.name(), "request_id": "0199b2f5-6a4e-7cc1-b0a5-3f6d2f0a9c11"})
         });
-        let mut headers = json!({"X-Request-Id": {"description": "The request's id, also in the server's log.", "schema": {"type": "string"}}});
+        let mut headers =
+            json!({"X-Request-Id": {"description": "The request's id, also in the server's log.", "schema": {"type": "string"}}});
         if status == 401 {
             headers["WWW-Authenticate"] = json!({"description": "How to authenticate (RFC 6750).", "schema": {"type": "string"}});
         }
         if matches!(status, 409 | 503) {
-            headers["Retry-After"] = json!({"description": "Seconds after which a retry makes sense.", "schema": {"type": "integer", "minimum": 0}});
+            headers["Retry-After"] =
+                json!({"description": "Seconds after which a retry makes sense.", "schema": {"type": "integer", "minimum": 0}});
         }
         let response = json!({
             "description": lines.join("; "), "headers": headers, "x-codes": names,

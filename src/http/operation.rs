@@ -138,7 +138,7 @@ impl Operation {
 }
 
 /// Routes with their declarations. The only way to add a route of the API.
-pub struct Api {
+pub(super) struct Api {
     router: OpenApiRouter<AppState>,
     operations: Vec<(Method, String, Operation)>,
 }
@@ -146,15 +146,21 @@ pub struct Api {
 impl Api {
     /// An API without routes.
     #[must_use]
-    pub fn new(router: OpenApiRouter<AppState>) -> Self {
+    pub(super) fn new(router: OpenApiRouter<AppState>) -> Self {
         Self { router, operations: Vec::new() }
     }
 
     /// Adds one handler (one `routes!(handler)`) with its declaration.
     #[must_use]
-    pub fn route(mut self, (schemas, paths, methods): UtoipaMethodRouter<AppState>, operation: Operation) -> Self {
+    pub(super) fn route(mut self, (schemas, paths, methods): UtoipaMethodRouter<AppState>, operation: Operation) -> Self {
         for (path, item) in &paths.paths {
-            let by_method = [(Method::GET, &item.get), (Method::PUT, &item.put), (Method::POST, &item.post), (Method::DELETE, &item.delete), (Method::PATCH, &item.patch)];
+            let by_method = [
+                (Method::GET, &item.get),
+                (Method::PUT, &item.put),
+                (Method::POST, &item.post),
+                (Method::DELETE, &item.delete),
+                (Method::PATCH, &item.patch),
+            ];
             for (method, _) in by_method.into_iter().filter(|(_, declared)| declared.is_some()) {
                 self.operations.push((method, path.clone(), operation.clone()));
             }
@@ -166,8 +172,7 @@ impl Api {
     }
 
     /// The router, the document as the handlers describe it, and the declarations.
-    #[must_use]
-    pub fn into_parts(self) -> (axum::Router<AppState>, utoipa::openapi::OpenApi, Vec<(Method, String, Operation)>) {
+    pub(super) fn into_parts(self) -> (axum::Router<AppState>, utoipa::openapi::OpenApi, Vec<(Method, String, Operation)>) {
         let (router, document) = self.router.split_for_parts();
         (router, document, self.operations)
     }

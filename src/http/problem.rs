@@ -16,7 +16,7 @@ use super::auth;
 use crate::error::{Code, Error};
 
 /// The media type of problems.
-pub const PROBLEM_JSON: &str = "application/problem+json";
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What went wrong, and how to tell it apart: `code` is stable, texts may change.
 #[derive(Debug, Serialize, ToSchema)]
@@ -24,7 +24,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
     "type": "/errors/precondition_failed", "title": "The precondition failed", "status": 412, "detail": "The resource has version 4.",
     "instance": "/workflows/order/executions/e1/state", "code": "precondition_failed", "request_id": "0199b2f5-6a4e-7cc1-b0a5-3f6d2f0a9c11", "current_version": 4
 }))]
-pub struct Problem<'a> {
+pub(super) struct Problem<'a> {
     /// Path of a page about this code, on this server.
     #[serde(rename = "type")]
     #[schema(max_length = 64)]
@@ -60,7 +60,7 @@ pub struct Problem<'a> {
 /// One fault of a body.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({"pointer": "#/marking/p1", "code": "out_of_range", "detail": "must be between 0 and 9007199254740991"}))]
-pub struct ProblemItem<'a> {
+pub(super) struct ProblemItem<'a> {
     /// RFC 6901 pointer in URI fragment form.
     pointer: &'a str,
     /// The code of this fault.

@@ -31,7 +31,7 @@ impl Query {
     }
 
     /// All values of a parameter.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all<'query, 'name>(&'query self, name: &'name str) -> impl Iterator<Item = &'query str> + use<'query, 'name> {
         self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
@@ -39,7 +39,7 @@ impl Query {
     ///
     /// # Errors
     /// The parameter is there twice.
-    pub(super) fn one(&self, name: &str) -> Result<Option<&str>> {
+    pub(super) fn one<'query>(&'query self, name: &str) -> Result<Option<&'query str>> {
         let mut values = self.all(name);
         let first = values.next();
         if values.next().is_some() {
@@ -68,7 +68,9 @@ impl Query {
     /// It is not a version.
     pub(super) fn version(&self, name: &str) -> Result<Option<Version>> {
         let Some(text) = self.one(name)? else { return Ok(None) };
-        version(text).map(Some).ok_or_else(|| Error::new(Code::InvalidParameter, format!("The parameter {name} must be an integer between 1 and {}.", Version::MAX)))
+        version(text).map(Some).ok_or_else(|| {
+            Error::new(Code::InvalidParameter, format!("The parameter {name} must be an integer between 1 and {}.", Version::MAX))
+        })
     }
 }
 

@@ -105,7 +105,8 @@ fn idempotency_key(parts: &Parts) -> Result<Option<&str>> {
     let key = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let printable = key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     if key.is_empty() || value.len() > MAX_KEY_BYTES || !printable {
-        return Err(Error::new(Code::InvalidHeader, format!("Idempotency-Key must be 1 to {MAX_KEY_BYTES} printable ASCII characters.")).with_limit(MAX_KEY_BYTES as u64));
+        return Err(Error::new(Code::InvalidHeader, format!("Idempotency-Key must be 1 to {MAX_KEY_BYTES} printable ASCII characters."))
+            .with_limit(MAX_KEY_BYTES as u64));
     }
     Ok(Some(key))
 }

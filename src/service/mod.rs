@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::domain::principal::Principal;
 use crate::domain::version::{Precondition, Version};
 
+pub use crate::store::IDEMPOTENCY_SECONDS;
 pub use memory::Memory;
 
 /// All services. Clones share everything.

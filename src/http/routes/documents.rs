@@ -42,7 +42,12 @@ async fn get_openapi_30(FromState(state): FromState<AppState>) -> Response {
     responses((status = 200, description = "A page with all codes", content_type = "text/html", body = String)))]
 async fn list_errors() -> Html<String> {
     let rows = Code::ALL.iter().map(|code| {
-        format!("<tr><td>{}</td><td><a href=\"/errors/{name}\"><code>{name}</code></a></td><td>{}</td></tr>\n", code.status(), code.title(), name = code.name())
+        format!(
+            "<tr><td>{}</td><td><a href=\"/errors/{name}\"><code>{name}</code></a></td><td>{}</td></tr>\n",
+            code.status(),
+            code.title(),
+            name = code.name()
+        )
     });
     page("Error codes", &format!("<h1>Error codes</h1>\n<table>\n{}</table>", rows.collect::<String>()))
 }

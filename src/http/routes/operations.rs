@@ -13,7 +13,8 @@ use crate::error::{Code, Result};
 use crate::http::AppState;
 use crate::http::answer;
 use crate::http::operation::{Api, Operation};
-use crate::store::IDEMPOTENCY_SECONDS;
+use crate::service::IDEMPOTENCY_SECONDS;
+use crate::telemetry::METRICS_CONTENT_TYPE;
 
 pub(in crate::http) fn add(api: Api, metrics_here: bool) -> Api {
     let api = api
@@ -128,7 +129,8 @@ async fn get_liveness() -> Result<Response> {
     responses((status = 200, description = "It can", body = ReadinessView)))]
 async fn get_readiness(FromState(state): FromState<AppState>) -> Result<Response> {
     let backend = state.services.health.ready().await?;
-    let issuers: Vec<_> = state.authenticator.status().into_iter().map(|issuer| IssuerReadiness { ready: issuer.keys > 0, name: issuer.name }).collect();
+    let issuers: Vec<_> =
+        state.authenticator.status().into_iter().map(|issuer| IssuerReadiness { ready: issuer.keys > 0, name: issuer.name }).collect();
     let status = if issuers.iter().all(|issuer| issuer.ready) { "ready" } else { "degraded" };
     answer::json(&ReadinessView { status, store: StoreReadiness { backend: backend.as_str(), connected: true }, issuers })
 }
@@ -167,5 +169,5 @@ async fn get_limits(FromState(state): FromState<AppState>) -> Result<Response> {
     responses((status = 200, description = "The metrics", content_type = "text/plain", body = String)))]
 pub(in crate::http) async fn get_metrics(FromState(state): FromState<AppState>) -> Response {
     let text = state.metrics.encode();
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()
 }

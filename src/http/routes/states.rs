@@ -29,10 +29,17 @@ pub(in crate::http) fn add(api: Api) -> Api {
     api.route(routes!(put_state), Operation::guarded(WRITE).writes().takes_json().refuses(PATH).refuses(DOCUMENT))
         .route(
             routes!(get_state),
-            Operation::guarded(READ).reads_one("headState").refuses(PATH).refuses(&[Code::InvalidParameter, Code::StateNotFound, Code::VersionNotFound]),
+            Operation::guarded(READ).reads_one("headState").refuses(PATH).refuses(&[
+                Code::InvalidParameter,
+                Code::StateNotFound,
+                Code::VersionNotFound,
+            ]),
         )
         .route(routes!(delete_state), Operation::guarded(WRITE).writes().refuses(PATH).refuses(&[Code::StateNotFound]))
-        .route(routes!(list_state_history), Operation::guarded(READ).reads().refuses(PATH).refuses(&[Code::InvalidCursor, Code::StateNotFound]))
+        .route(
+            routes!(list_state_history),
+            Operation::guarded(READ).reads().refuses(PATH).refuses(&[Code::InvalidCursor, Code::StateNotFound]),
+        )
         .route(
             routes!(get_state_version),
             Operation::guarded(READ).reads_one("headStateVersion").refuses(PATH).refuses(&[Code::InvalidParameter, Code::VersionNotFound]),
@@ -249,7 +256,13 @@ async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StateP
 #[utoipa::path(get, path = "/workflows/{workflow_id}/executions/{execution_id}/state", operation_id = "getState", tag = "States",
     params(("version" = Option<i64>, Query, description = "The version to load instead of the current one.", minimum = 1, maximum = 9_007_199_254_740_991_i64, nullable = false)),
     responses((status = 200, description = "The state", body = StateView)))]
-async fn get_state(FromState(state): FromState<AppState>, Caller(caller): Caller, StatePath(key): StatePath, query: Query, headers: ReadHeaders) -> Result<Response> {
+async fn get_state(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    StatePath(key): StatePath,
+    query: Query,
+    headers: ReadHeaders,
+) -> Result<Response> {
     let record = match query.version("version")? {
         Some(version) => state.services.states.get_version(&caller, &key, version).await?,
         None => state.services.states.get(&caller, &key, headers.freshness).await?,
@@ -277,7 +290,12 @@ async fn delete_state(FromState(state): FromState<AppState>, StatePath(key): Sta
         ("limit" = Option<i64>, Query, description = "Items on a page; above 1000 is 1000. Default 50.", minimum = 1, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.", max_length = 2048, nullable = false)),
     responses((status = 200, description = "A page of versions", body = HistoryPageView)))]
-async fn list_state_history(FromState(state): FromState<AppState>, Caller(caller): Caller, StatePath(key): StatePath, query: Query) -> Result<Response> {
+async fn list_state_history(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    StatePath(key): StatePath,
+    query: Query,
+) -> Result<Response> {
     let ascending = match query.one("order")? {
         None | Some("desc") => false,
         Some("asc") => true,

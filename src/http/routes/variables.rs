@@ -63,10 +63,13 @@ pub(in crate::http) fn add(api: Api) -> Api {
     )
     .route(
         routes!(list_variables),
-        Operation::guarded(READ)
-            .also(Permission::Delegate, FOR_OTHERS)
-            .reads()
-            .refuses(&[Code::InvalidScope, Code::InvalidPath, Code::InvalidCursor, Code::ScopeNotFound, Code::SessionNotFound]),
+        Operation::guarded(READ).also(Permission::Delegate, FOR_OTHERS).reads().refuses(&[
+            Code::InvalidScope,
+            Code::InvalidPath,
+            Code::InvalidCursor,
+            Code::ScopeNotFound,
+            Code::SessionNotFound,
+        ]),
     )
 }
 
@@ -184,7 +187,12 @@ async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): 
 /// One whose time to live has passed is gone at that instant.
 #[utoipa::path(get, path = "/variables/{scope}/{name}", operation_id = "getVariable", tag = "Variables",
     responses((status = 200, description = "The variable", body = VariableView)))]
-async fn get_variable(FromState(state): FromState<AppState>, Caller(caller): Caller, VariablePath(key): VariablePath, headers: ReadHeaders) -> Result<Response> {
+async fn get_variable(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    VariablePath(key): VariablePath,
+    headers: ReadHeaders,
+) -> Result<Response> {
     let record = state.services.variables.get(&caller, &key, headers.freshness).await?;
     answer::read(&headers, record.version, &VariableView::of(&record)?)
 }
@@ -210,14 +218,22 @@ async fn delete_variable(FromState(state): FromState<AppState>, VariablePath(key
         ("limit" = Option<i64>, Query, description = "Items on a page; above 1000 is 1000. Default 50.", minimum = 1, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.", max_length = 2048, nullable = false)),
     responses((status = 200, description = "A page of variables", body = VariablePageView)))]
-async fn list_variables(FromState(state): FromState<AppState>, Caller(caller): Caller, ScopePath(scope): ScopePath, query: Query) -> Result<Response> {
+async fn list_variables(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    ScopePath(scope): ScopePath,
+    query: Query,
+) -> Result<Response> {
     let invalid = |detail: String| Error::new(Code::InvalidParameter, detail);
     let prefix = query.one("prefix")?.unwrap_or_default();
     // A prefix may be `.`, which no name is; anything else that no name begins with is a mistake.
-    if !matches!(prefix, "" | "." | "..") && let Err(error) = crate::domain::id::check_name(prefix) {
+    if !matches!(prefix, "" | "." | "..")
+        && let Err(error) = crate::domain::id::check_name(prefix)
+    {
         return Err(invalid(format!("The parameter prefix {error}.")).with_limit(MAX_NAME_BYTES as u64));
     }
-    let mut names = query.all("name").map(|name| VariableName::parse(name).map_err(|error| invalid(format!("The parameter name {error}."))));
+    let mut names =
+        query.all("name").map(|name| VariableName::parse(name).map_err(|error| invalid(format!("The parameter name {error}."))));
     let names: Vec<VariableName> = names.by_ref().take(MAX_NAMES + 1).collect::<Result<_>>()?;
     if names.len() > MAX_NAMES {
         return Err(invalid(format!("The parameter name is there more than {MAX_NAMES} times.")).with_limit(MAX_NAMES as u64));
