@@ -1,0 +1,3 @@
+//! The edge: what comes in over HTTP and what goes out.
+
+pub mod auth;
