@@ -3,7 +3,14 @@
 //! Each module says `cfg(test)` although this file is compiled in no other way: that is how clippy knows that its helpers are tests,
 //! where a failed `expect` is the verdict.
 
+#![expect(unreachable_pub, reason = "helpers are shared by modules of one binary, which has no outside")]
+
+#[cfg(test)]
+mod architecture;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
 mod http_server;
+
+#[cfg(test)]
+mod api;
