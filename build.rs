@@ -1,5 +1,7 @@
-//! Rebuilds when a migration changes: they are embedded in the binary.
+//! Tells cargo what is compiled in besides Rust.
 
+#[expect(clippy::print_stdout, reason = "cargo reads a build script's output")]
 fn main() {
-    println!("cargo::rerun-if-changed=migrations");
+    // sqlx::migrate! reads the folder while it expands, which cargo cannot see.
+    println!("cargo:rerun-if-changed=migrations");
 }
