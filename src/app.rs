@@ -11,6 +11,7 @@ use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer};
 use crate::http::{self, AppState, Shared};
 use crate::lifecycle::Lifecycle;
 use crate::service::{Memory, Services};
+use crate::store::postgres::{OpenError, OpenMode, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
@@ -37,9 +38,12 @@ pub struct AppOptions {
 /// Why a server does not start, in words for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store cannot be opened.
+    /// The embedded store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// PostgreSQL cannot be opened.
+    #[error(transparent)]
+    Postgres(#[from] OpenError),
     /// The issuers are not configured as they must be.
     #[error(transparent)]
     Auth(#[from] AuthConfigError),
@@ -54,9 +58,14 @@ impl App {
     /// # Errors
     /// What keeps the server from starting.
     pub async fn build(config: Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Self, StartError> {
+        let mode = if options.development.is_some() { OpenMode::Development } else { OpenMode::Serve };
         // Identity first: a wrong setting there must not leave a migrated database behind.
         let authenticator = Arc::new(Authenticator::new(&config.auth, options.development, clock.clone(), lifecycle)?);
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir, clock.clone(), lifecycle).await?);
+        let store: Arc<dyn Store> = if config.database.is_embedded() {
+            Arc::new(SqliteStore::open(&config.data_dir, clock.clone(), lifecycle).await?)
+        } else {
+            Arc::new(PostgresStore::open(&config.database, clock.clone(), mode).await?)
+        };
         Self::with_store(config, store, authenticator, clock, lifecycle)
     }
 

@@ -164,6 +164,14 @@ fn record(state: &AppState, line: &Line<'_>, response: &Response) {
     let client = principal.and_then(|principal| principal.client.as_deref()).unwrap_or_default();
     let actor = principal.and_then(|principal| principal.actor.as_deref()).unwrap_or_default();
     let code = error.map_or("", |error| error.code.name());
+    if let Some(error) = error {
+        state.metrics.record_problem(error.code.name());
+    }
+    match error.map(|error| error.code) {
+        _ if principal.is_some() => state.metrics.record_authentication("accepted"),
+        Some(refused) if refused.status() == 401 || refused == Code::TenantForbidden => state.metrics.record_authentication(refused.name()),
+        _ => {}
+    }
     let cause = error.and_then(Error::cause).unwrap_or_default();
     let duration_ms = line.elapsed.as_micros() as f64 / 1000.0;
     macro_rules! request_line {
