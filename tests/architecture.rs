@@ -12,7 +12,8 @@ const FLOORS: &[&[&str]] = &[
     &["http", "jobs"],
     &["service"],
     &["store", "cache"],
-    &["error", "config", "telemetry", "lifecycle"],
+    &["telemetry"],
+    &["error", "config", "lifecycle"],
     &["domain"],
 ];
 

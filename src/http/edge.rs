@@ -14,7 +14,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::header::ALLOW;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
@@ -51,11 +50,6 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
         };
         problem::render(&mut response, &error, &path, &id.text);
         response.extensions_mut().insert(Unrendered(error));
-    }
-    if let Some(allow) = response.headers().get(ALLOW).and_then(|allow| allow.to_str().ok())
-        && let Ok(allow) = HeaderValue::from_str(&format!("{allow},OPTIONS"))
-    {
-        response.headers_mut().insert(ALLOW, allow);
     }
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);

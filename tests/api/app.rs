@@ -300,14 +300,16 @@ pub fn operation_of(method: &Method, path: &str) -> Option<&'static Value> {
     let fits = |template: &str| {
         let parts: Vec<&str> = template.split('/').collect();
         parts.len() == segments.len()
-            && parts.iter().zip(&segments).all(|(part, segment)| if part.starts_with('{') { !segment.is_empty() } else { part == segment })
+            && !path.ends_with('/')
+            && parts.iter().zip(&segments).all(|(part, segment)| part.starts_with('{') || part == segment)
     };
     let paths = DOCUMENT["paths"].as_object().unwrap();
     let (_, item) = paths
         .iter()
         .find(|(template, _)| !template.contains('{') && fits(template))
         .or_else(|| paths.iter().find(|(template, _)| fits(template)))?;
-    item.get(method.as_str().to_lowercase())
+    // Wherever GET answers, HEAD does; the document names it where a client would use it.
+    item.get(method.as_str().to_lowercase()).or_else(|| item.get("get").filter(|_| *method == Method::HEAD))
 }
 
 /// The members of an object in a map, for comparisons that name what differs.

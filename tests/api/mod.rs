@@ -1,7 +1,10 @@
 //! The API over real sockets and both stores.
 
 pub mod app;
+mod bad_input;
+mod raw;
 mod states;
+mod variables;
 
 /// Runs each test once for each store, with a server of its own.
 macro_rules! on_both_stores {
