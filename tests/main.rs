@@ -6,11 +6,18 @@
 #![expect(unreachable_pub, reason = "helpers are shared by modules of one binary, which has no outside")]
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
-mod http_server;
-
+mod contract;
 #[cfg(test)]
-mod api;
+mod http_server;
+#[cfg(test)]
+mod postgres;
+#[cfg(test)]
+mod sqlite;
+#[cfg(test)]
+mod support;

@@ -12,19 +12,23 @@ CREATE TABLE tenant (
 
 -- The head of an execution: what changes with every version, without the body.
 CREATE TABLE execution_state (
-    state_id        INTEGER PRIMARY KEY AUTOINCREMENT,   -- never used twice: history and checkpoints hang on it
-    tenant_id       TEXT    NOT NULL,
-    workflow_id     TEXT    NOT NULL,
-    execution_id    TEXT    NOT NULL,
-    version         INTEGER NOT NULL,
-    created_version INTEGER NOT NULL,             -- equal to version: that write began this life
-    created_at      INTEGER NOT NULL,             -- of this life
-    updated_at      INTEGER NOT NULL,
-    listed_at       INTEGER NOT NULL,             -- hour of updated_at
-    sweep_at        INTEGER,                      -- set by the delete of an execution only
-    schema_version  INTEGER NOT NULL,
-    deleted         INTEGER NOT NULL DEFAULT 0,
-    status          TEXT    NOT NULL,
+    state_id          INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice: history and checkpoints hang on it
+    tenant_id         TEXT    NOT NULL,
+    workflow_id       TEXT    NOT NULL,
+    execution_id      TEXT    NOT NULL,
+    version           INTEGER NOT NULL,
+    created_version   INTEGER NOT NULL,           -- equal to version: that write began this life
+    created_at        INTEGER NOT NULL,           -- of this life
+    updated_at        INTEGER NOT NULL,
+    listed_at         INTEGER NOT NULL,           -- hour of updated_at
+    sweep_at          INTEGER,                    -- set by the delete of an execution only
+    schema_version    INTEGER NOT NULL,
+    deleted           INTEGER NOT NULL DEFAULT 0,
+    status            TEXT    NOT NULL,
+    forked_workflow   TEXT,                       -- origin of a forked life; each of its versions repeats it
+    forked_execution  TEXT,
+    forked_version    INTEGER,
+    forked_checkpoint TEXT,
     UNIQUE (tenant_id, workflow_id, execution_id)
 ) STRICT;
 CREATE INDEX execution_state_listed ON execution_state (tenant_id, workflow_id, listed_at, state_id);
@@ -42,7 +46,7 @@ CREATE TABLE state_version (
     deleted           INTEGER NOT NULL DEFAULT 0,
     status            TEXT    NOT NULL,
     actor             TEXT    NOT NULL,
-    "transition"      TEXT,
+    transition        TEXT,
     checkpoint        TEXT,
     forked_workflow   TEXT,
     forked_execution  TEXT,

@@ -96,3 +96,29 @@ fn open_private(path: &Path) -> Result<File> {
 fn unusable(path: &Path, error: &std::io::Error) -> StoreError {
     StoreError::Unavailable(format!("{}: {error}", path.display()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_connection_has_its_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = open_writer(folder.path()).await.unwrap();
+        let mut reader = open_readers(folder.path()).await.unwrap().acquire().await.unwrap();
+        for (pragma, of_writer, of_reader) in [
+            ("PRAGMA synchronous", Some(2), None),
+            ("PRAGMA auto_vacuum", Some(2), Some(2)),
+            ("PRAGMA foreign_keys", Some(1), Some(1)),
+            ("PRAGMA busy_timeout", Some(5000), Some(5000)),
+            ("PRAGMA journal_size_limit", Some(67_108_864), None),
+        ] {
+            let read: i64 = sqlx::query_scalar(pragma).fetch_one(&mut writer).await.unwrap();
+            assert_eq!(read, of_writer.unwrap_or(read), "{pragma} of the writer");
+            let read: i64 = sqlx::query_scalar(pragma).fetch_one(&mut *reader).await.unwrap();
+            assert_eq!(read, of_reader.unwrap_or(read), "{pragma} of a reader");
+        }
+        let write = sqlx::query("INSERT INTO tenant (tenant_id) VALUES ('acme')").execute(&mut *reader).await;
+        assert!(write.is_err(), "a reader writes nothing");
+    }
+}

@@ -16,20 +16,20 @@ use crate::store::change::{ChangeKind, ChangeOperation};
 use crate::store::{Outcome, Replay, Result, Tombstone, WriteContext};
 
 const SELECT_HEAD: &str = "
-    SELECT s.state_id, s.version, s.created_version, s.created_at, s.updated_at, s.deleted, s.status,
-           v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
-    FROM execution_state s
-    LEFT JOIN state_version v ON v.tenant_id = s.tenant_id AND v.state_id = s.state_id AND v.version = s.version AND s.deleted = 0
-    WHERE s.tenant_id = ?1 AND s.workflow_id = ?2 AND s.execution_id = ?3";
+    SELECT state_id, version, created_version, created_at, updated_at, deleted, status,
+           forked_workflow, forked_execution, forked_version, forked_checkpoint
+    FROM execution_state WHERE tenant_id = ?1 AND workflow_id = ?2 AND execution_id = ?3";
 
 const UPSERT_HEAD: &str = "
     INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at,
-                                 schema_version, status)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                                 schema_version, status, forked_workflow, forked_execution, forked_version, forked_checkpoint)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
     ON CONFLICT (tenant_id, workflow_id, execution_id) DO UPDATE SET
         version = excluded.version, created_version = excluded.created_version, created_at = excluded.created_at,
         updated_at = excluded.updated_at, listed_at = excluded.listed_at, schema_version = excluded.schema_version,
-        status = excluded.status, deleted = 0, sweep_at = NULL
+        status = excluded.status, deleted = 0, sweep_at = NULL, forked_workflow = excluded.forked_workflow,
+        forked_execution = excluded.forked_execution, forked_version = excluded.forked_version,
+        forked_checkpoint = excluded.forked_checkpoint
     RETURNING state_id";
 
 const INSERT_VERSION: &str = "
@@ -142,6 +142,7 @@ impl Write for PutState {
 }
 
 async fn upsert_head(connection: &mut SqliteConnection, tenant: &TenantId, record: &StateRecord, created_version: i64) -> Result<i64> {
+    let forked = record.forked_from.as_ref();
     sqlx::query_scalar(UPSERT_HEAD)
         .bind(tenant.as_str())
         .bind(record.key.workflow.as_str())
@@ -153,6 +154,10 @@ async fn upsert_head(connection: &mut SqliteConnection, tenant: &TenantId, recor
         .bind(record.updated_at.hour().as_microseconds())
         .bind(record.document.schema_version())
         .bind(record.document.status())
+        .bind(forked.map(|forked| forked.workflow.as_str()))
+        .bind(forked.map(|forked| forked.execution.as_str()))
+        .bind(forked.and_then(|forked| forked.version).map(Version::get))
+        .bind(forked.and_then(|forked| forked.checkpoint.as_deref()))
         .fetch_one(connection)
         .await
         .map_err(store_error)

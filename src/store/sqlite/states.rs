@@ -23,7 +23,7 @@ macro_rules! record_columns {
 macro_rules! select_history {
     ($condition:literal) => {
         concat!(
-            "SELECT v.version, v.operation, v.at, v.actor, v.status, v.size, v.\"transition\", v.checkpoint
+            "SELECT v.version, v.operation, v.at, v.actor, v.status, v.size, v.transition, v.checkpoint
              FROM execution_state s JOIN state_version v ON v.tenant_id = s.tenant_id AND v.state_id = s.state_id
              WHERE s.tenant_id = ?1 AND s.workflow_id = ?2 AND s.execution_id = ?3 AND ",
             $condition,

@@ -192,3 +192,115 @@ impl Task {
         sqlx::query(sql).execute(&mut self.connection).await.map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::join_all;
+    use sqlx::ConnectOptions as _;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    /// Adds a row, then runs something more.
+    struct Add(&'static str);
+
+    #[async_trait]
+    impl Write for Add {
+        type Record = ();
+
+        fn bytes(&self) -> usize {
+            1
+        }
+
+        async fn apply(&self, connection: &mut SqliteConnection, _now: Timestamp) -> Result<Outcome<()>> {
+            for sql in ["INSERT INTO line (parent) VALUES (NULL)", self.0] {
+                sqlx::query(sql).execute(&mut *connection).await.map_err(super::super::error::store_error)?;
+            }
+            Ok(Outcome::Applied { created: true, record: () })
+        }
+    }
+
+    const NOTHING: &str = "SELECT 1";
+    /// Is seen by the statement, so it fails the write alone.
+    const BROKEN: &str = "INSERT INTO line (nowhere) VALUES (1)";
+    /// Is seen by the commit only, so it fails the group.
+    const DANGLING: &str = "INSERT INTO line (parent) VALUES (999)";
+
+    async fn start(folder: &tempfile::TempDir) -> (Writer, SqliteConnection) {
+        let options = SqliteConnectOptions::new().filename(folder.path().join("test")).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        let table = "CREATE TABLE line (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES line DEFERRABLE INITIALLY DEFERRED)";
+        sqlx::query(table).execute(&mut connection).await.unwrap();
+        let lock = File::create(folder.path().join("lock")).unwrap();
+        (Writer::start(connection, lock, Clock::new(), &Lifecycle::new()), options.connect().await.unwrap())
+    }
+
+    async fn lines(connection: &mut SqliteConnection) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM line").fetch_one(connection).await.unwrap()
+    }
+
+    async fn submit_all(writer: &Writer, writes: &[&'static str]) -> Vec<bool> {
+        // One thread: all of them are in the queue before the task sees the first.
+        join_all(writes.iter().map(|sql| writer.submit(Add(sql)))).await.into_iter().map(|outcome| outcome.is_ok()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_bad_write_fails_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        for writes in [vec![NOTHING, BROKEN, NOTHING], vec![BROKEN, BROKEN, NOTHING], vec![NOTHING, BROKEN], vec![BROKEN]] {
+            let before = lines(&mut reader).await;
+            let good: Vec<bool> = writes.iter().map(|sql| *sql == NOTHING).collect();
+            assert_eq!(submit_all(&writer, &writes).await, good);
+            let added = i64::try_from(good.iter().filter(|good| **good).count()).unwrap();
+            assert_eq!(lines(&mut reader).await, before + added, "its other statements are undone");
+        }
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_fails_its_group_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        assert_eq!(submit_all(&writer, &[NOTHING, DANGLING, NOTHING]).await, [false; 3]);
+        assert_eq!(lines(&mut reader).await, 0);
+        assert_eq!(submit_all(&writer, &[NOTHING, NOTHING]).await, [true; 2]);
+        assert_eq!(lines(&mut reader).await, 2);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_lost_underway_fails_its_group_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        // What SQLite does by itself when the disk is full.
+        let lost = join_all([NOTHING, "ROLLBACK", NOTHING].map(|sql| writer.submit(Add(sql)))).await;
+        assert!(lost.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{lost:?}");
+        assert_eq!(lines(&mut reader).await, 0);
+        assert_eq!(submit_all(&writer, &[NOTHING]).await, [true]);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_unavailable_until_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        assert_eq!(submit_all(&writer, &["PRAGMA max_page_count = 1"]).await, [true], "SQLite takes the present size instead");
+        let large = "INSERT INTO line WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n LIMIT 9999) SELECT i, NULL FROM n";
+        let full = writer.submit(Add(large)).await;
+        assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
+        assert_eq!(lines(&mut reader).await, 1);
+        assert_eq!(submit_all(&writer, &["PRAGMA max_page_count = 1000", large]).await, [true; 2]);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_written_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        let (outcomes, ()) = futures_util::future::join(submit_all(&writer, &[NOTHING; 600]), writer.close()).await;
+        assert_eq!(outcomes, [true; 600]);
+        assert_eq!(lines(&mut reader).await, 600);
+        assert!(writer.check().is_err());
+        assert!(matches!(writer.submit(Add(NOTHING)).await, Err(StoreError::Unavailable(_))));
+    }
+}

@@ -1,0 +1,4 @@
+//! What several test modules need.
+
+pub(crate) mod postgres;
+pub(crate) mod proxy;
