@@ -10,6 +10,8 @@ mod api;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod auth;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod contract;

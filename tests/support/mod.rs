@@ -1,4 +1,7 @@
 //! What several test modules need.
 
+pub(crate) mod issuer;
+pub(crate) mod keys;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod tokens;
