@@ -7,3 +7,5 @@
 mod config;
 #[cfg(test)]
 mod http_server;
+#[cfg(test)]
+mod process;

@@ -1,4 +1,5 @@
 //! HTTP.
 
+pub mod auth;
 pub mod server;
 mod stall;
