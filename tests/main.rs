@@ -1,11 +1,8 @@
 //! The integration tests, one binary.
-//!
-//! Each module says `cfg(test)` although this file is compiled in no other way: that is how clippy knows that its helpers are tests,
-//! where a failed `expect` is the verdict.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a helper of tests fails the test by panicking")]
 
-#[cfg(test)]
+mod auth;
 mod config;
-#[cfg(test)]
 mod http_server;
-#[cfg(test)]
 mod process;
+mod support;

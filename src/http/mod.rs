@@ -1,4 +1,4 @@
-//! HTTP.
+//! The edge: what comes in over HTTP and what goes out.
 
 pub mod auth;
 pub mod server;
