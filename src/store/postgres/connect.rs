@@ -1,0 +1,106 @@
+//! Connections: where to, and with which settings.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
+
+use super::error::OpenError;
+use super::transaction::quote_identifier;
+use crate::config::{DatabaseConfig, Secret};
+
+/// What the server's connections are called in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "nworkflow-state";
+/// Longest wait for the first connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// The first version with `client_connection_check_interval`.
+const CONNECTION_CHECK_VERSION: u32 = 140_000;
+
+/// The login of the server's queries.
+pub(super) fn login(config: &DatabaseConfig) -> Result<PgConnectOptions, OpenError> {
+    if !config.url.is_empty() {
+        return parse("database.url", &config.url);
+    }
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(&config.host)
+        .port(config.port)
+        .database(&config.database)
+        .username(&config.username)
+        .password(config.password.expose());
+    Ok(finish(options))
+}
+
+/// The login that owns the tables, when there is one apart.
+pub(super) fn owner(config: &DatabaseConfig) -> Result<Option<PgConnectOptions>, OpenError> {
+    if config.migrate_url.is_empty() { Ok(None) } else { parse("database.migrate_url", &config.migrate_url).map(Some) }
+}
+
+fn parse(name: &str, url: &Secret) -> Result<PgConnectOptions, OpenError> {
+    let options = PgConnectOptions::from_str(url.expose()).map_err(|error| {
+        OpenError::Configuration(format!("{name} is not a URL like postgres://user:password@host:5432/database: {error}."))
+    })?;
+    Ok(finish(options))
+}
+
+fn finish(options: PgConnectOptions) -> PgConnectOptions {
+    // A statement's text says nothing without its parameters, and those are users' data.
+    options.application_name(APPLICATION_NAME).disable_statement_logging()
+}
+
+/// Where a login leads, for messages.
+pub(super) fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or_else(|| options.get_username());
+    format!("{}:{}/{database}", options.get_host(), options.get_port())
+}
+
+/// One connection, outside any pool.
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, OpenError> {
+    let connecting = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
+    connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(|source| OpenError::Unreachable { place: place(options), source })
+}
+
+/// The settings of a connection of the pool.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    statements: String,
+}
+
+impl Settings {
+    pub(super) fn new(config: &DatabaseConfig, role: Option<&str>) -> Self {
+        let role = role.map(|role| format!("SET ROLE {}; ", quote_identifier(role))).unwrap_or_default();
+        // Statements are few and fixed, so one plan for each: planning anew costs a short write more than it can gain. Nothing here is
+        // worth compiling.
+        let statements = format!(
+            "{role}SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET jit = off; \
+             SET plan_cache_mode = force_generic_plan",
+            config.statement_timeout_ms.0, config.lock_timeout_ms.0, config.idle_in_transaction_timeout_ms.0
+        );
+        Self { statements }
+    }
+
+    pub(super) async fn apply(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.statements.as_str()).into_sql_str())).await?;
+        // Lets the server notice that the client of a running statement is gone. Not every operating system can.
+        if connection.server_version_num().is_some_and(|version| version >= CONNECTION_CHECK_VERSION)
+            && let Err(error) = connection.execute("SET client_connection_check_interval = 1000").await
+        {
+            tracing::debug!(%error, "client_connection_check_interval is not supported");
+        }
+        Ok(())
+    }
+}
+
+/// The pool. It connects when it is used.
+pub(super) fn pool(config: &DatabaseConfig, options: PgConnectOptions, settings: Settings) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(config.pool_size)
+        .acquire_timeout(config.acquire_timeout_ms.into())
+        // BEGIN is the test: see Transaction::begin.
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { settings.apply(connection).await })
+        })
+        .connect_lazy_with(options)
+}

@@ -1,0 +1,90 @@
+//! Opening the store: making the database ready, testing it, and building the pool.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+
+use super::epoch::Epoch;
+use super::error::OpenError;
+use super::work::KnownTenants;
+use super::{PostgresStore, connect, migrate, self_test};
+use crate::config::DatabaseConfig;
+use crate::domain::clock::Clock;
+use crate::store::migrate::MigrationReport;
+
+/// How much longer than the server's own time limit an answer is waited for.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How far the start may go to make the database ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// With `database.migrate_url` it migrates and grants; without, pending migrations are an error that says what to run.
+    Serve,
+    /// With a `database.url` alone whose login may create roles, it migrates as that login, makes the role `nworkflow_app`, and assumes
+    /// that on every connection: one URL is enough to try the server. Otherwise as [`OpenMode::Serve`].
+    Development,
+}
+
+impl PostgresStore {
+    /// Makes the database ready as far as `mode` allows, tests that the server's role cannot bypass row level security and that commits
+    /// are durable, and opens the pool.
+    ///
+    /// # Errors
+    /// The database cannot be reached, is not migrated, or fails the test. Each is a sentence for the operator.
+    pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode) -> Result<Self, OpenError> {
+        let role = prepare(config, mode).await?;
+        let login = connect::login(config)?;
+        let settings = connect::Settings::new(config, role.as_deref());
+        // The pool would hide why a setting is refused behind its time limit.
+        let mut first = connect::connect(&login).await?;
+        settings.apply(&mut first).await.map_err(OpenError::during("SET ROLE, or another setting of a connection,"))?;
+        drop(first);
+        let place = connect::place(&login);
+        let pool = connect::pool(config, login, settings);
+        let mut connection = pool.acquire().await.map_err(|source| OpenError::Unreachable { place, source })?;
+        let epoch = inspect(&mut connection).await?;
+        Ok(Self {
+            pool_size: config.pool_size,
+            clock,
+            answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
+            tenants: KnownTenants::default(),
+            epoch: Mutex::new(epoch),
+            pool,
+        })
+    }
+}
+
+/// Migrates and grants as far as the mode allows. Answers the role that connections assume.
+async fn prepare(config: &DatabaseConfig, mode: OpenMode) -> Result<Option<String>, OpenError> {
+    let role = (!config.role.is_empty()).then(|| config.role.clone());
+    if !config.migrate_url.is_empty() {
+        report(&migrate::migrate(config, None).await?);
+    } else if mode == OpenMode::Development && role.is_none() && may_create_roles(config).await? {
+        let login = connect::login(config)?;
+        report(&migrate::migrate_as(&login, Some(migrate::DEVELOPMENT_ROLE), true).await?);
+        return Ok(Some(migrate::DEVELOPMENT_ROLE.to_owned()));
+    }
+    Ok(role)
+}
+
+fn report(report: &MigrationReport) {
+    if !report.applied.is_empty() {
+        tracing::info!(versions = ?report.applied, "the database was migrated");
+    }
+}
+
+async fn may_create_roles(config: &DatabaseConfig) -> Result<bool, OpenError> {
+    let mut connection = connect::connect(&connect::login(config)?).await?;
+    sqlx::query_scalar("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(OpenError::during("the look at the login's rights"))
+}
+
+/// Refuses a database that is not migrated or not safe.
+async fn inspect(connection: &mut PgConnection) -> Result<Epoch, OpenError> {
+    migrate::check(connection).await?;
+    self_test::run(connection).await?;
+    Epoch::read(connection).await.map_err(OpenError::during("the look at the server's identity"))
+}

@@ -1,0 +1,185 @@
+//! Reading states. Every statement names the tenant although row level security does too.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::failure::Failure;
+use super::rows;
+use super::work::Work;
+use crate::domain::id::{ExecutionId, TenantId, WorkflowId};
+use crate::domain::page::Page;
+use crate::domain::state::{ForkedFrom, HistoryItem, Operation, StateDocument, StateKey, StateRecord};
+use crate::domain::version::Version;
+use crate::store::{HistoryQuery, Lookup};
+
+/// The current version of a head; of a deleted one the head alone.
+const CURRENT: &str = "
+    SELECT x.version AS head_version, x.deleted AS head_deleted, v.version, v.body, v.created_at, v.at, v.actor,
+           v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
+    FROM execution_state x
+      LEFT JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id AND v.version = x.version AND NOT v.deleted
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
+
+/// One version by the key of its history.
+pub(super) const VERSION: &str = "
+    SELECT v.version, v.body, v.created_at, v.at, v.actor,
+           v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
+    FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = $2 AND v.version = $3 AND NOT v.deleted";
+
+/// One version by the key of its execution.
+const PAST: &str = "
+    SELECT v.version, v.body, v.created_at, v.at, v.actor,
+           v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
+    FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND v.version = $4 AND NOT v.deleted";
+
+const NEWEST_FIRST: &str = "
+    SELECT v.version, v.operation, v.at, v.actor, v.status, v.size, v.transition, v.checkpoint
+    FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND v.version < $4
+    ORDER BY v.version DESC LIMIT $5";
+
+const OLDEST_FIRST: &str = "
+    SELECT v.version, v.operation, v.at, v.actor, v.status, v.size, v.transition, v.checkpoint
+    FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND v.version > $4
+    ORDER BY v.version LIMIT $5";
+
+const HAS_HISTORY: &str = "
+    SELECT EXISTS (SELECT FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
+                   WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3)";
+
+/// Reads the current version.
+pub(super) struct GetState<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) key: &'a StateKey,
+}
+
+impl Work for GetState<'_> {
+    type Output = Lookup<StateRecord>;
+    const TABLE: &'static str = "execution_state";
+
+    async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
+        let row = sqlx::query(CURRENT)
+            .bind(self.tenant.as_str())
+            .bind(self.key.workflow.as_str())
+            .bind(self.key.execution.as_str())
+            .fetch_optional(connection)
+            .await?;
+        let Some(row) = row else { return Ok(Lookup::Absent) };
+        if row.try_get("head_deleted")? {
+            // A head that never had a state, because only a checkpoint was put under it, has the version floor: 0 at first.
+            return Ok(Version::new(row.try_get("head_version")?).map_or(Lookup::Absent, Lookup::Gone));
+        }
+        if row.try_get::<Option<i64>, _>("version")?.is_none() {
+            return Err(Failure::corrupt("the head's version has no row in state_version"));
+        }
+        Ok(Lookup::Live(record(self.key, &row)?))
+    }
+}
+
+/// Reads one version.
+pub(super) struct GetStateVersion<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) key: &'a StateKey,
+    pub(super) version: Version,
+}
+
+impl Work for GetStateVersion<'_> {
+    type Output = Option<StateRecord>;
+    const TABLE: &'static str = "state_version";
+
+    async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
+        let row = sqlx::query(PAST)
+            .bind(self.tenant.as_str())
+            .bind(self.key.workflow.as_str())
+            .bind(self.key.execution.as_str())
+            .bind(self.version.get())
+            .fetch_optional(connection)
+            .await?;
+        row.map(|row| record(self.key, &row)).transpose()
+    }
+}
+
+/// Reads a page of the history.
+pub(super) struct GetHistory<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) key: &'a StateKey,
+    pub(super) query: HistoryQuery,
+}
+
+impl Work for GetHistory<'_> {
+    type Output = Option<Page<HistoryItem>>;
+    const TABLE: &'static str = "state_version";
+
+    async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
+        let (statement, start) = if self.query.ascending { (OLDEST_FIRST, 0) } else { (NEWEST_FIRST, i64::MAX) };
+        let rows = sqlx::query(statement)
+            .bind(self.tenant.as_str())
+            .bind(self.key.workflow.as_str())
+            .bind(self.key.execution.as_str())
+            .bind(self.query.after.map_or(start, Version::get))
+            .bind(i64::try_from(self.query.limit).unwrap_or(i64::MAX).saturating_add(1))
+            .fetch_all(&mut *connection)
+            .await?;
+        if rows.is_empty() && !self.has_history(connection).await? {
+            return Ok(None);
+        }
+        let more = rows.len() > self.query.limit;
+        let items = rows.iter().take(self.query.limit).map(history_item).collect::<Result<_, _>>()?;
+        Ok(Some(Page { items, more }))
+    }
+}
+
+impl GetHistory<'_> {
+    async fn has_history(&self, connection: &mut PgConnection) -> Result<bool, Failure> {
+        Ok(sqlx::query_scalar(HAS_HISTORY)
+            .bind(self.tenant.as_str())
+            .bind(self.key.workflow.as_str())
+            .bind(self.key.execution.as_str())
+            .fetch_one(connection)
+            .await?)
+    }
+}
+
+fn history_item(row: &PgRow) -> Result<HistoryItem, Failure> {
+    let operation: i16 = row.try_get("operation")?;
+    Ok(HistoryItem {
+        version: rows::version(row, "version")?,
+        operation: Operation::from_number(operation).ok_or_else(|| Failure::corrupt(format!("operation {operation}")))?,
+        at: row.try_get("at")?,
+        by: row.try_get("actor")?,
+        status: row.try_get("status")?,
+        size: row.try_get("size")?,
+        transition: row.try_get("transition")?,
+        checkpoint: row.try_get("checkpoint")?,
+    })
+}
+
+/// The record in a row of `state_version`.
+pub(super) fn record(key: &StateKey, row: &PgRow) -> Result<StateRecord, Failure> {
+    let version = rows::version(row, "version")?;
+    let body: String = row.try_get("body")?;
+    Ok(StateRecord {
+        key: key.clone(),
+        version,
+        document: StateDocument::from_stored(body)
+            .ok_or_else(|| Failure::corrupt(format!("the body of version {version} is not a state")))?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("at")?,
+        updated_by: row.try_get("actor")?,
+        forked_from: forked_from(row)?,
+    })
+}
+
+/// The origin in the columns `forked_*`.
+pub(super) fn forked_from(row: &PgRow) -> Result<Option<ForkedFrom>, Failure> {
+    let (workflow, execution): (Option<&str>, Option<&str>) = (row.try_get("forked_workflow")?, row.try_get("forked_execution")?);
+    let (Some(workflow), Some(execution)) = (workflow, execution) else { return Ok(None) };
+    Ok(Some(ForkedFrom {
+        workflow: WorkflowId::parse(workflow).map_err(|why| Failure::corrupt(format!("forked_workflow {why}")))?,
+        execution: ExecutionId::parse(execution).map_err(|why| Failure::corrupt(format!("forked_execution {why}")))?,
+        version: row.try_get::<Option<i64>, _>("forked_version")?.map(|_| rows::version(row, "forked_version")).transpose()?,
+        checkpoint: row.try_get("forked_checkpoint")?,
+    }))
+}

@@ -1,0 +1,142 @@
+//! Writing states.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::failure::Failure;
+use super::rows::{Columns, Verdict, xid};
+use super::state_read::{self, VERSION};
+use super::state_sql;
+use super::work::{Work, Written};
+use crate::domain::id::TenantId;
+use crate::domain::state::{Operation, StateDocument, StateKey, StateRecord};
+use crate::domain::version::{Expected, Version};
+use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext};
+
+/// One state to save.
+pub(super) struct StatePut<'a> {
+    pub(super) context: &'a WriteContext,
+    pub(super) key: &'a StateKey,
+    pub(super) expected: Expected,
+    pub(super) operation: Operation,
+    pub(super) document: &'a StateDocument,
+}
+
+/// States to save, all of one tenant; no key and no idempotency key comes twice.
+pub(super) struct PutStates<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [StatePut<'a>],
+}
+
+impl Work for PutStates<'_> {
+    type Output = Written<Vec<Outcome<StateRecord>>>;
+    const TABLE: &'static str = "execution_state";
+
+    async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
+        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let answers = sqlx::query(state_sql::PUT)
+            .bind(self.tenant.as_str())
+            .bind(offset)
+            .bind(IDEMPOTENCY_SECONDS)
+            .bind(columns.number)
+            .bind(self.rows.iter().map(|row| row.key.workflow.as_str()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.execution.as_str()).collect::<Vec<_>>())
+            .bind(columns.expected)
+            .bind(columns.actor)
+            .bind(columns.request_id)
+            .bind(columns.idem)
+            .bind(columns.fingerprint)
+            .bind(self.rows.iter().map(|row| row.operation as i16).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.document.status()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.document.schema_version()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.document.text()).collect::<Vec<_>>())
+            .fetch_all(&mut *connection)
+            .await?;
+        let verdicts = answers.iter().map(Verdict::read).collect::<Result<Vec<_>, _>>()?;
+        let mut kept = kept_versions(connection, self.tenant, &answers, &verdicts).await?;
+        let outcomes = self.rows.iter().zip(&answers).zip(verdicts).map(|((row, answer), verdict)| match verdict {
+            Verdict::Applied { created, version } => Ok(Outcome::Applied { created, record: written(row, version, answer)? }),
+            Verdict::Refused { current } => Ok(Outcome::Refused { current }),
+            Verdict::Replayed { status, version } => {
+                let state_id: Option<i64> = answer.try_get("state_id")?;
+                let kept = state_id.and_then(|state_id| kept.remove(&(state_id, version.get())));
+                let record = kept.map(|kept| state_read::record(row.key, &kept)).transpose()?;
+                Ok(Outcome::Replayed(Replay { status, version, record }))
+            }
+            Verdict::KeyReused => Ok(Outcome::KeyReused),
+            Verdict::Absent => Err(Failure::corrupt("a put was answered as a delete")),
+        });
+        Ok(Written { xid: xid(&answers)?, output: outcomes.collect::<Result<_, _>>()? })
+    }
+}
+
+/// What a put has just written: the document is the request's, the rest the statement's.
+fn written(put: &StatePut<'_>, version: Version, answer: &PgRow) -> Result<StateRecord, Failure> {
+    Ok(StateRecord {
+        key: put.key.clone(),
+        version,
+        document: put.document.clone(),
+        created_at: answer.try_get("created_at")?,
+        updated_at: answer.try_get("updated_at")?,
+        updated_by: put.context.actor.as_str().to_owned(),
+        forked_from: state_read::forked_from(answer)?,
+    })
+}
+
+/// The version rows that replays answer, by state and version; without those that are no longer kept.
+async fn kept_versions(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    answers: &[PgRow],
+    verdicts: &[Verdict],
+) -> Result<HashMap<(i64, i64), PgRow>, Failure> {
+    let mut kept = HashMap::new();
+    for (answer, verdict) in answers.iter().zip(verdicts) {
+        let Verdict::Replayed { version, .. } = verdict else { continue };
+        let Some(state_id) = answer.try_get::<Option<i64>, _>("state_id")? else { continue };
+        let row = sqlx::query(VERSION).bind(tenant.as_str()).bind(state_id).bind(version.get()).fetch_optional(&mut *connection).await?;
+        kept.extend(row.map(|row| ((state_id, version.get()), row)));
+    }
+    Ok(kept)
+}
+
+/// One state to delete.
+pub(super) struct StateDelete<'a> {
+    pub(super) context: &'a WriteContext,
+    pub(super) key: &'a StateKey,
+    pub(super) expected: Expected,
+}
+
+/// States to delete, all of one tenant; no key and no idempotency key comes twice.
+pub(super) struct DeleteStates<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [StateDelete<'a>],
+}
+
+impl Work for DeleteStates<'_> {
+    type Output = Written<Vec<Outcome<Tombstone>>>;
+    const TABLE: &'static str = "execution_state";
+
+    async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
+        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let answers = sqlx::query(state_sql::DELETE)
+            .bind(self.tenant.as_str())
+            .bind(offset)
+            .bind(IDEMPOTENCY_SECONDS)
+            .bind(columns.number)
+            .bind(self.rows.iter().map(|row| row.key.workflow.as_str()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.execution.as_str()).collect::<Vec<_>>())
+            .bind(columns.expected)
+            .bind(columns.actor)
+            .bind(columns.request_id)
+            .bind(columns.idem)
+            .bind(columns.fingerprint)
+            .bind(Operation::Delete as i16)
+            .fetch_all(connection)
+            .await?;
+        let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<_, _>>()?;
+        Ok(Written { xid: xid(&answers)?, output: outcomes })
+    }
+}

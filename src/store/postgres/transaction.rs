@@ -1,0 +1,137 @@
+//! Transactions on pooled connections, whatever becomes of the futures that run them.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgPool;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres};
+
+use super::failure::Failure;
+use crate::domain::id::TenantId;
+
+/// Where transactions run, and within which limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits<'a> {
+    pub(super) pool: &'a PgPool,
+    /// Longest wait for the end of BEGIN, of the work, and of COMMIT each. The server's own time limits end a statement; this one ends
+    /// the wait for a server that is no longer there.
+    pub(super) answer: Duration,
+    /// How many dead connections are put up with before BEGIN succeeds: after a restart of the server that is the whole pool.
+    pub(super) dead_connections: u32,
+}
+
+/// A connection that is closed instead of going back to the pool while its state is not known.
+///
+/// The driver rolls an open transaction back before anybody else gets the connection. But a BEGIN that is cancelled on its way is no
+/// transaction yet for the driver, and would go back to the pool as an open one of its tenant; so would one with a lost answer.
+struct Lease {
+    connection: PoolConnection<Postgres>,
+    is_clear: bool,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.is_clear {
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// Runs work in a transaction that sees the rows of this tenant only (without a tenant: none) and changes nothing.
+///
+/// The rollback is sent when the connection goes back to the pool: nobody waits for the end of a read.
+pub(super) async fn read<T>(
+    limits: Limits<'_>,
+    tenant: Option<&TenantId>,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (output, _) = run(limits, begin_statement("BEGIN READ ONLY", tenant), false, work).await?;
+    Ok(output)
+}
+
+/// Runs work in a transaction and commits it. The second result is that of COMMIT: an error of which [`Failure::lost_connection`] is true
+/// is an unknown outcome; after any other failure nothing was written.
+pub(super) async fn write<T>(
+    limits: Limits<'_>,
+    tenant: &TenantId,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+) -> Result<(T, Result<(), Failure>), Failure> {
+    run(limits, begin_statement("BEGIN", Some(tenant)), true, work).await
+}
+
+async fn run<T>(
+    limits: Limits<'_>,
+    begin: String,
+    commit: bool,
+    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
+) -> Result<(T, Result<(), Failure>), Failure> {
+    let mut left = limits.dead_connections;
+    loop {
+        let mut lease = Lease { connection: limits.pool.acquire().await?, is_clear: false };
+        // BEGIN is the test whether the connection still lives.
+        let begun = within(limits.answer, async { Ok(lease.connection.begin_with(AssertSqlSafe(begin.as_str())).await?) }).await;
+        let mut transaction = match begun {
+            Ok(transaction) => transaction,
+            Err(failure) if failure.lost_connection() && !matches!(failure, Failure::Silent) && left > 0 => {
+                left -= 1;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        lease.is_clear = true;
+        let output = match within(limits.answer, work(&mut transaction)).await {
+            Ok(output) => output,
+            Err(failure) => {
+                lease.is_clear = !failure.lost_connection();
+                return Err(failure);
+            }
+        };
+        if !commit {
+            return Ok((output, Ok(())));
+        }
+        lease.is_clear = false;
+        let committed = within(limits.answer, async { Ok(transaction.commit().await?) }).await;
+        lease.is_clear = committed.is_ok();
+        return Ok((output, committed));
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::Silent))
+}
+
+/// BEGIN and the tenant in one text, so in one round trip.
+fn begin_statement(begin: &str, tenant: Option<&TenantId>) -> String {
+    match tenant {
+        Some(tenant) => format!("{begin}; SET LOCAL app.tenant = {}", quote_literal(tenant.as_str())),
+        None => begin.to_owned(),
+    }
+}
+
+/// A text as a string literal. SET takes no parameters.
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A name as an identifier.
+pub(super) fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_doubled() {
+        assert_eq!(quote_literal("a'; DROP TABLE x; --"), "'a''; DROP TABLE x; --'");
+        assert_eq!(quote_identifier(r#"a"b"#), r#""a""b""#);
+    }
+
+    #[test]
+    fn a_transaction_names_its_tenant() {
+        let tenant = TenantId::parse("acme-1.x~y_z").unwrap();
+        assert_eq!(begin_statement("BEGIN", Some(&tenant)), "BEGIN; SET LOCAL app.tenant = 'acme-1.x~y_z'");
+        assert_eq!(begin_statement("BEGIN READ ONLY", None), "BEGIN READ ONLY");
+    }
+}

@@ -1,0 +1,156 @@
+//! Writing variables.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::failure::Failure;
+use super::rows::{Columns, Verdict, xid};
+use super::variable_sql;
+use super::work::{Work, Written};
+use crate::domain::id::TenantId;
+use crate::domain::variable::{VariableDocument, VariableKey, VariableRecord};
+use crate::domain::version::{Expected, Version};
+use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext, answer};
+
+/// One variable to save.
+pub(super) struct VariablePut<'a> {
+    pub(super) context: &'a WriteContext,
+    pub(super) key: &'a VariableKey,
+    pub(super) expected: Expected,
+    pub(super) document: &'a VariableDocument,
+}
+
+/// Variables to save, all of one tenant; no key and no idempotency key comes twice.
+pub(super) struct PutVariables<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [VariablePut<'a>],
+}
+
+impl Work for PutVariables<'_> {
+    type Output = Written<Vec<Outcome<VariableRecord>>>;
+    const TABLE: &'static str = "variable";
+
+    async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
+        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let answers = sqlx::query(variable_sql::PUT)
+            .bind(self.tenant.as_str())
+            .bind(offset)
+            .bind(IDEMPOTENCY_SECONDS)
+            .bind(columns.number)
+            .bind(self.rows.iter().map(|row| row.key.scope.kind() as i16).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.scope.id()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.name.as_str()).collect::<Vec<_>>())
+            .bind(columns.expected)
+            .bind(columns.actor)
+            .bind(columns.request_id)
+            .bind(columns.idem)
+            .bind(columns.fingerprint)
+            .bind(self.rows.iter().map(|row| row.key.scope.to_string()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.document.description.as_deref()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.document.ttl_seconds).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| &*row.document.value).collect::<Vec<_>>())
+            .fetch_all(&mut *connection)
+            .await?;
+        let outcomes = self.rows.iter().zip(&answers).map(|(row, answer)| outcome(row, answer)).collect::<Result<Vec<_>, _>>()?;
+        self.keep_answers(connection, offset, &outcomes).await?;
+        Ok(Written { xid: xid(&answers)?, output: outcomes })
+    }
+}
+
+impl PutVariables<'_> {
+    async fn keep_answers(&self, connection: &mut PgConnection, offset: i64, outcomes: &[Outcome<VariableRecord>]) -> Result<(), Failure> {
+        let (mut keys, mut fingerprints, mut versions, mut statuses, mut answers) = (vec![], vec![], vec![], vec![], vec![]);
+        for (row, outcome) in self.rows.iter().zip(outcomes) {
+            let (Some(idempotency), Outcome::Applied { created, record }) = (row.context.idempotency, outcome) else { continue };
+            keys.push(idempotency.key);
+            fingerprints.push(idempotency.fingerprint);
+            versions.push(record.version.get());
+            statuses.push(if *created { 201_i16 } else { 200 });
+            answers.push(answer::from_variable(record)?);
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let expected = keys.len();
+        let kept = sqlx::query(variable_sql::KEEP_ANSWERS)
+            .bind(self.tenant.as_str())
+            .bind(offset)
+            .bind(IDEMPOTENCY_SECONDS)
+            .bind(keys)
+            .bind(fingerprints)
+            .bind(versions)
+            .bind(statuses)
+            .bind(answers)
+            .fetch_all(connection)
+            .await?;
+        if kept.len() == expected { Ok(()) } else { Err(Failure::KeyRaced) }
+    }
+}
+
+fn outcome(put: &VariablePut<'_>, row: &PgRow) -> Result<Outcome<VariableRecord>, Failure> {
+    Ok(match Verdict::read(row)? {
+        Verdict::Applied { created, version } => Outcome::Applied { created, record: written(put, version, row)? },
+        Verdict::Refused { current } => Outcome::Refused { current },
+        Verdict::Absent => return Err(Failure::corrupt("a put was answered as a delete")),
+        Verdict::Replayed { status, version } => {
+            let text: Option<&str> = row.try_get("answer")?;
+            Outcome::Replayed(Replay { status, version, record: text.map(|text| answer::to_variable(put.key, text)).transpose()? })
+        }
+        Verdict::KeyReused => Outcome::KeyReused,
+    })
+}
+
+/// What a put has just written: the document is the request's, the rest the statement's.
+fn written(put: &VariablePut<'_>, version: Version, row: &PgRow) -> Result<VariableRecord, Failure> {
+    Ok(VariableRecord {
+        key: put.key.clone(),
+        version,
+        value: put.document.value.clone(),
+        secret: false,
+        description: put.document.description.clone(),
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+        updated_by: put.context.actor.as_str().to_owned(),
+        expires_at: row.try_get("expires_at")?,
+    })
+}
+
+/// One variable to delete.
+pub(super) struct VariableDelete<'a> {
+    pub(super) context: &'a WriteContext,
+    pub(super) key: &'a VariableKey,
+    pub(super) expected: Expected,
+}
+
+/// Variables to delete, all of one tenant; no key and no idempotency key comes twice.
+pub(super) struct DeleteVariables<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [VariableDelete<'a>],
+}
+
+impl Work for DeleteVariables<'_> {
+    type Output = Written<Vec<Outcome<Tombstone>>>;
+    const TABLE: &'static str = "variable";
+
+    async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
+        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let answers = sqlx::query(variable_sql::DELETE)
+            .bind(self.tenant.as_str())
+            .bind(offset)
+            .bind(IDEMPOTENCY_SECONDS)
+            .bind(columns.number)
+            .bind(self.rows.iter().map(|row| row.key.scope.kind() as i16).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.scope.id()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.name.as_str()).collect::<Vec<_>>())
+            .bind(columns.expected)
+            .bind(columns.actor)
+            .bind(columns.request_id)
+            .bind(columns.idem)
+            .bind(columns.fingerprint)
+            .bind(self.rows.iter().map(|row| row.key.scope.to_string()).collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+        let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<_, _>>()?;
+        Ok(Written { xid: xid(&answers)?, output: outcomes })
+    }
+}

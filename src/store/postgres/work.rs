@@ -1,0 +1,142 @@
+//! Running a piece of work in a transaction: time limits, second attempts, and the answer to a COMMIT whose answer was lost.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use sqlx::PgConnection;
+
+use super::PostgresStore;
+use super::epoch::{self, Fate};
+use super::failure::Failure;
+use super::transaction::{self, Limits};
+use crate::domain::id::TenantId;
+use crate::store::StoreError;
+
+/// How often a piece of work is begun: once more after a failure that is known to have written nothing.
+const ATTEMPTS: u32 = 2;
+/// Tenants whose row is known to exist. Only a hint that spares a statement: when full it is emptied.
+const MAX_KNOWN_TENANTS: usize = 10_000;
+
+/// Statements that run in one transaction.
+pub(super) trait Work: Sync {
+    /// What they answer.
+    type Output: Send;
+    /// What they are about, for errors.
+    const TABLE: &'static str;
+
+    /// Runs them. `offset` is the clock's, in microseconds.
+    fn run(&self, connection: &mut PgConnection, offset: i64) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+}
+
+/// What a write answers, when its transaction commits.
+pub(super) struct Written<T> {
+    /// The transaction's id, when it has written anything.
+    pub(super) xid: Option<String>,
+    /// The answer.
+    pub(super) output: T,
+}
+
+/// The tenants that have a row.
+#[derive(Debug, Default)]
+pub(super) struct KnownTenants(Mutex<HashSet<TenantId>>);
+
+impl KnownTenants {
+    fn contains(&self, tenant: &TenantId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(tenant)
+    }
+
+    fn insert(&self, tenant: &TenantId) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN_TENANTS {
+            known.clear();
+        }
+        known.insert(tenant.clone());
+    }
+}
+
+impl PostgresStore {
+    /// Where and within which limits transactions run.
+    pub(super) fn limits(&self) -> Limits<'_> {
+        Limits { pool: &self.pool, answer: self.answer_limit, dead_connections: self.pool_size }
+    }
+
+    /// Runs a read. It has no effect, so it is begun again after any loss of the connection.
+    pub(super) async fn read<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, StoreError> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            match self.try_read(tenant, work).await {
+                Ok(output) => return Ok(output),
+                Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a read is begun again"),
+                Err(failure) => return Err(failure.into_store_error(W::TABLE)),
+            }
+        }
+    }
+
+    async fn try_read<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, Failure> {
+        let offset = self.clock.offset_microseconds();
+        transaction::read(self.limits(), Some(tenant), async |connection| work.run(connection, offset).await).await
+    }
+
+    /// Runs a write.
+    pub(super) async fn write<T: Send, W: Work<Output = Written<T>>>(&self, tenant: &TenantId, work: &W) -> Result<T, StoreError> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            match self.try_write(tenant, work).await {
+                Ok(output) => return Ok(output),
+                Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a write is begun again"),
+                Err(failure) => return Err(failure.into_store_error(W::TABLE)),
+            }
+        }
+    }
+
+    /// One transaction. Every failure but [`StoreError::OutcomeUnknown`] has written nothing.
+    async fn try_write<T: Send, W: Work<Output = Written<T>>>(&self, tenant: &TenantId, work: &W) -> Result<T, Failure> {
+        let epoch = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_known = self.tenants.contains(tenant);
+        let offset = self.clock.offset_microseconds();
+        let (written, committed) = transaction::write(self.limits(), tenant, async |connection| {
+            if !is_known {
+                let insert = sqlx::query("INSERT INTO tenant (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING");
+                insert.bind(tenant.as_str()).execute(&mut *connection).await?;
+            }
+            work.run(connection, offset).await
+        })
+        .await?;
+        if let Err(failure) = committed {
+            self.settle(failure, written.xid.as_deref(), &epoch).await?;
+        }
+        self.tenants.insert(tenant);
+        Ok(written.output)
+    }
+
+    /// Finds out whether a transaction is committed although COMMIT failed. Without an id it had nothing to commit.
+    async fn settle(&self, failure: Failure, xid: Option<&str>, epoch: &epoch::Epoch) -> Result<(), Failure> {
+        if !failure.lost_connection() {
+            return Err(failure);
+        }
+        let Some(xid) = xid else { return Ok(()) };
+        let (fate, now) = epoch::fate_of(self.limits(), xid, epoch).await;
+        if let Some(now) = now {
+            *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+        tracing::warn!(?fate, ?failure, "the answer to a COMMIT was lost");
+        match fate {
+            Fate::Committed => Ok(()),
+            Fate::RolledBack => Err(failure),
+            Fate::Unknown => {
+                let cause = match failure {
+                    Failure::Driver(error) => error.into(),
+                    _ => "the server did not answer COMMIT in time".into(),
+                };
+                Err(StoreError::OutcomeUnknown(cause).into())
+            }
+        }
+    }
+}
+
+fn may_retry(failure: &Failure) -> bool {
+    // Who has waited for a silent server for the whole time limit does not wait for it again.
+    failure.is_transient() || (failure.lost_connection() && !matches!(failure, Failure::Silent))
+}
