@@ -7,49 +7,74 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::domain::clock::Clock;
-use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer};
+use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, DevelopmentKeyError};
 use crate::http::{self, AppState, Shared};
 use crate::lifecycle::Lifecycle;
 use crate::service::{Memory, Services};
-use crate::store::postgres::{OpenError, OpenMode, PostgresStore};
+use crate::store::migrate::MigrationReport;
+use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// A server that is ready to be served.
 pub struct App {
-    /// The API.
+    /// The API: the routes of `server.listen`.
     pub router: Router,
-    /// The metrics, when they have a port of their own.
+    /// The metrics: the routes of `server.metrics_listen`, when it is set.
     pub metrics_router: Option<Router>,
     /// The store, to be closed last.
     pub store: Arc<dyn Store>,
-    /// Verifies tokens.
-    pub authenticator: Arc<Authenticator>,
 }
 
 /// How a server starts, beside its settings.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct AppOptions {
-    /// The issuer that is believed alone, for `dev`.
-    pub development: Option<DevelopmentIssuer>,
+    /// For trying the server: the development issuer is believed, alone, and a PostgreSQL login that may do so prepares its own role.
+    pub development: bool,
 }
 
-/// Why a server does not start, in words for the operator.
+/// Why a server does not start: one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The embedded store cannot be opened.
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Store(#[from] StoreError),
     /// PostgreSQL cannot be opened.
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Postgres(#[from] OpenError),
-    /// The issuers are not configured as they must be.
+    /// The settings of identity cannot work.
     #[error(transparent)]
     Auth(#[from] AuthConfigError),
+    /// The development key cannot be used.
+    #[error(transparent)]
+    DevelopmentKey(#[from] DevelopmentKeyError),
     /// The API document cannot be written.
     #[error("the API document cannot be written: {0}")]
     Document(#[from] serde_json::Error),
+}
+
+impl StartError {
+    /// Whether the settings are to blame, and not their surroundings.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Auth(_) | Self::Postgres(OpenError::Configuration(_)))
+    }
+}
+
+/// An error with the causes that its own text does not hold already.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = source.source();
+    }
+    text
 }
 
 impl App {
@@ -57,16 +82,12 @@ impl App {
     ///
     /// # Errors
     /// What keeps the server from starting.
-    pub async fn build(config: Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Self, StartError> {
-        let mode = if options.development.is_some() { OpenMode::Development } else { OpenMode::Serve };
+    pub async fn build(config: Config, options: AppOptions, clock: Clock, lifecycle: Lifecycle) -> Result<Self, StartError> {
+        let development = if options.development { Some(DevelopmentIssuer::load_or_create(&config.data_dir)?) } else { None };
         // Identity first: a wrong setting there must not leave a migrated database behind.
-        let authenticator = Arc::new(Authenticator::new(&config.auth, options.development, clock.clone(), lifecycle)?);
-        let store: Arc<dyn Store> = if config.database.is_embedded() {
-            Arc::new(SqliteStore::open(&config.data_dir, clock.clone(), lifecycle).await?)
-        } else {
-            Arc::new(PostgresStore::open(&config.database, clock.clone(), mode).await?)
-        };
-        Self::with_store(config, store, authenticator, clock, lifecycle)
+        let authenticator = Arc::new(Authenticator::new(&config.auth, development, clock.clone(), &lifecycle)?);
+        let store = open_store(&config, options, clock.clone(), &lifecycle).await?;
+        Self::with_store(config, store, authenticator, clock, &lifecycle)
     }
 
     /// Puts everything together over a store that is open. For tests that wrap a store.
@@ -85,7 +106,7 @@ impl App {
         let memory = Memory::new(Arc::clone(&store), lifecycle.clone(), config.limits.idempotency_wait_ms.into());
         let state = AppState::new(Shared {
             services: Services::new(memory),
-            authenticator: Arc::clone(&authenticator),
+            authenticator,
             metrics: Arc::new(Metrics::new()),
             places: Arc::new(Semaphore::new(config.server.max_in_flight)),
             documents: surface.documents,
@@ -93,6 +114,65 @@ impl App {
             config,
         });
         let metrics_router = own_port.then(|| http::metrics_router(state.clone()));
-        Ok(Self { router: http::router(surface.router, state), metrics_router, store, authenticator })
+        Ok(Self { router: http::router(surface.router, state), metrics_router, store })
     }
+}
+
+/// Opens the configured store: PostgreSQL, or the embedded one when none is configured.
+///
+/// # Errors
+/// It cannot be opened.
+pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<dyn Store>, StartError> {
+    if config.database.is_embedded() {
+        return Ok(Arc::new(SqliteStore::open(&config.data_dir, clock, lifecycle).await?));
+    }
+    let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
+    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode).await?))
+}
+
+/// Migrates the configured store, grants to the server's role, and says what was done.
+///
+/// # Errors
+/// It cannot be migrated.
+pub async fn migrate(config: &Config, app_role: Option<&str>) -> Result<String, StartError> {
+    if config.database.is_embedded() {
+        let lifecycle = Lifecycle::new();
+        SqliteStore::open(&config.data_dir, Clock::new(), &lifecycle).await?.close().await;
+        return Ok("The embedded database is up to date; it migrates whenever it is opened.".to_owned());
+    }
+    Ok(describe(&postgres::migrate(&config.database, app_role).await?))
+}
+
+fn describe(report: &MigrationReport) -> String {
+    let applied = match report.applied.len() {
+        0 => "Nothing was pending".to_owned(),
+        1 => "Applied 1 migration".to_owned(),
+        more => format!("Applied {more} migrations"),
+    };
+    match &report.granted_to {
+        Some(role) => format!("{applied}; granted what the server needs to the role {role}."),
+        None => format!("{applied}."),
+    }
+}
+
+/// The version of the OpenAPI specification that a document follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenApiVersion {
+    /// 3.1
+    V3_1,
+    /// 3.0
+    V3_0,
+}
+
+/// The API document, made from the routes without a database.
+///
+/// # Errors
+/// It does not serialise.
+pub fn openapi_document(version: OpenApiVersion) -> Result<String, StartError> {
+    let documents = http::surface(false)?.documents;
+    let text = match version {
+        OpenApiVersion::V3_1 => documents.openapi_31,
+        OpenApiVersion::V3_0 => documents.openapi_30,
+    };
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -229,6 +229,7 @@ fn impossible_settings_are_refused_with_their_name_and_origin() {
         (vec![development, ("NWORKFLOW__SERVER__LISTEN", "0.0.0.0:8080")], "server.listen is 0.0.0.0:8080: with the development issuer"),
         (vec![development, ("NWORKFLOW__SERVER__METRICS_LISTEN", "[::]:9464")], "server.metrics_listen is [::]:9464"),
         (vec![("NWORKFLOW__AUTH__JWKS_STALE_SECONDS", "10")], "auth.jwks_stale_seconds must be between 300"),
+        (vec![("NWORKFLOW__AUTH__ROLES__AUDITOR", "audit:read,audit:reed")], "auth.roles.auditor names \"audit:reed\", which is no"),
         (vec![("NWORKFLOW__SECRETS__KEY", "aHVudGVyMg==")], "secrets.key must be 32 bytes in base64"),
         (vec![("NWORKFLOW__LIMITS__BODY_BYTES", "0")], "limits.body_bytes must be between 1"),
         (vec![("NWORKFLOW__LOG__LEVEL", "inof")], "log.level must be"),

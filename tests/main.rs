@@ -20,6 +20,8 @@ mod http_server;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use super::{AuthConfig, Config, DatabaseConfig, DragonflyConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig};
+use crate::domain::principal::Permission;
 
 /// The smallest buffer that the HTTP implementation takes for a request's head, in bytes.
 const MIN_HEADER_BYTES: usize = 8192;
@@ -174,6 +175,11 @@ fn auth(auth: &AuthConfig, server: &ServerConfig, found: &mut Problems) {
     found.range("auth.jwks_max_bytes", auth.jwks_max_bytes, 1024, 16 * 1024 * 1024);
     found.range("auth.token_cache_entries", auth.token_cache_entries, 1, 10_000_000);
     found.range("auth.token_cache_seconds", auth.token_cache_seconds, 0, 3600);
+    for (role, permissions) in &auth.roles {
+        for permission in permissions.iter().filter(|name| Permission::from_name(name).is_none()) {
+            found.add(&format!("auth.roles.{role}"), format!("names {permission:?}, which is no permission"));
+        }
+    }
     for (name, issuer) in &auth.issuers {
         for (key, text) in [("issuer", &issuer.issuer), ("audience", &issuer.audience), ("tenant", &issuer.tenant)] {
             if text.is_empty() {

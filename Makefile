@@ -1,0 +1,36 @@
+# `make` or `make help` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt lint doc openapi
+
+help: ## Lists the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: ## Starts the server for trying it: embedded database, tokens of its own, http://127.0.0.1:8080
+	@scripts/setup build
+	@echo "Building nworkflow-state; the first build takes some minutes."
+	@cargo run --locked --quiet -- dev
+
+test: ## Runs all tests, with a PostgreSQL of their own
+	@scripts/setup test
+	@scripts/stage "build of the tests" cargo test --locked --no-run
+	@scripts/stage "tests with a PostgreSQL of their own" scripts/with-postgres scripts/test
+
+check: ## Everything that continuous integration checks: format, lints, documentation, tests, generated files
+	@scripts/setup test
+	@scripts/stage "format" cargo fmt --check
+	@$(MAKE) --no-print-directory lint doc test
+	@scripts/stage "generated files" scripts/check-generated
+
+fmt: ## Formats the code
+	@cargo fmt
+
+lint: ## Runs clippy; a warning is an error
+	@scripts/stage "lints" cargo clippy --locked --all-targets -- -D warnings
+
+doc: ## Builds the documentation of the code; a warning is an error
+	@RUSTDOCFLAGS="-D warnings" scripts/stage "documentation" cargo doc --locked --no-deps --document-private-items
+
+openapi: ## Writes the API document into openapi/
+	@mkdir -p openapi
+	@cargo run --locked --quiet -- openapi > openapi/openapi.json
+	@cargo run --locked --quiet -- openapi --version 3.0 > openapi/openapi-3.0.json

@@ -1,0 +1,42 @@
+//! The store, looked at as `serve` would open it: connection, role, row level security, migrations. It changes nothing.
+
+use super::Finding;
+use crate::app::{self, AppOptions};
+use crate::config::{Config, Secret};
+use crate::domain::clock::Clock;
+use crate::lifecycle::Lifecycle;
+
+pub(super) async fn examine(config: &Config) -> (String, Finding) {
+    if config.database.is_embedded() {
+        let subject = "embedded database".to_owned();
+        if !config.data_dir.exists() {
+            return (subject, Finding::Note("not there yet; the first start makes it".to_owned()));
+        }
+        return (subject, open(config.clone()).await);
+    }
+    let mut config = config.clone();
+    // With the owner's URL the store would migrate.
+    config.database.migrate_url = Secret::default();
+    ("postgresql".to_owned(), open(config).await)
+}
+
+async fn open(config: Config) -> Finding {
+    let lifecycle = Lifecycle::new();
+    let opened = app::open_store(&config, AppOptions { development: false }, Clock::new(), &lifecycle).await;
+    let finding = match opened {
+        Err(error) => Finding::Wrong(error.to_string()),
+        Ok(store) => {
+            let answer = store.ping().await;
+            store.close().await;
+            match answer {
+                Ok(()) => Finding::Fine("answers, its schema is current, and the server's role is bound by row level security".to_owned()),
+                Err(error) => Finding::Wrong(app::with_causes(&error)),
+            }
+        }
+    };
+    lifecycle.stop();
+    match (finding, config.database.is_embedded()) {
+        (Finding::Fine(_), true) => Finding::Fine("answers, and its schema is current".to_owned()),
+        (finding, _) => finding,
+    }
+}

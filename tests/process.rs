@@ -1,0 +1,367 @@
+//! The process from outside: exit codes, what is printed where, signals.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_nworkflow-state");
+/// Longest wait for bytes of the server.
+const PATIENCE: Duration = Duration::from_secs(20);
+const STATE: &str = r#"{"marking":{"p":1}}"#;
+
+/// A folder to run the program in, with nothing of this process's environment.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(TempDir::new().expect("a temporary folder can be made"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.args(arguments).env_clear().current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program can be started")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.0.path().join("log")
+    }
+
+    fn start(&self, arguments: &[&str]) -> Server {
+        self.start_command(self.command(arguments))
+    }
+
+    fn start_command(&self, mut command: Command) -> Server {
+        let log = File::create(self.log_file()).expect("the log can be written");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the program can be started");
+        let output = BufReader::new(child.stdout.take().expect("the output is piped"));
+        Server { child, output, printed: String::new(), log: self.log_file() }
+    }
+
+    /// `dev` on ports of its own, ready.
+    fn dev(&self, arguments: &[&str]) -> Server {
+        let ports = ["dev", "--set", "server.listen=127.0.0.1:0", "--set", "server.metrics_listen=127.0.0.1:0"];
+        let mut server = self.start(&[&ports[..], arguments].concat());
+        server.wait_until_ready();
+        server
+    }
+}
+
+/// A running server.
+struct Server {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    printed: String,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Reads the output to the line that is printed last. The program bounds the time for that itself.
+    fn wait_until_ready(&mut self) {
+        while !self.printed.contains("Ctrl-C") {
+            let count = self.output.read_line(&mut self.printed).expect("the output can be read");
+            assert_ne!(count, 0, "the server ended before it was ready: {}", self.log());
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log can be read")
+    }
+
+    fn printed_after(&self, label: &str) -> &str {
+        let rest = self.printed.split_once(label).unwrap_or_else(|| panic!("{label} is not printed: {}", self.printed)).1;
+        rest.lines().next().expect("a line follows").trim()
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.printed_after("Address:").strip_prefix("http://").and_then(|text| text.parse().ok()).expect("an address is printed")
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit can be set");
+        stream
+    }
+
+    /// A write whose body is not all there yet.
+    fn begin_write(&self) -> TcpStream {
+        let mut stream = self.connect();
+        let token = self.printed_after("Token:");
+        let head = format!(
+            "PUT /workflows/order/executions/1/state HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+            STATE.len()
+        );
+        stream.write_all(head.as_bytes()).expect("the server takes a head");
+        // The answer to `expect` shows that the request is at work.
+        let mut interim = [0; 25];
+        stream.read_exact(&mut interim).expect("the server wants the body");
+        assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh can be started").success());
+    }
+
+    /// Polls the log, which the server writes line by line.
+    fn wait_for_log(&mut self, text: &str) {
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if self.log().contains(text) {
+                return;
+            }
+            assert!(self.child.try_wait().expect("the server is a child").is_none(), "the server ended: {}", self.log());
+            pause();
+        }
+        panic!("the log does not say {text:?}: {}", self.log());
+    }
+
+    fn wait_until_closed(&self) {
+        let address = self.address();
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if TcpStream::connect(address).is_err() {
+                return;
+            }
+            pause();
+        }
+        panic!("the server still listens: {}", self.log());
+    }
+
+    fn wait_for_end(&mut self) -> ExitStatus {
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if let Some(status) = self.child.try_wait().expect("the server is a child") {
+                return status;
+            }
+            pause();
+        }
+        panic!("the server does not end: {}", self.log());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already, or the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The step of a bounded poll of another process.
+fn pause() {
+    std::thread::park_timeout(Duration::from_millis(10));
+}
+
+#[track_caller]
+fn assert_fails(output: &Output, code: i32, says: &[&str]) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "something is printed beside the error {error}");
+    for part in says {
+        assert!(error.contains(part), "the error does not say {part:?}: {error}");
+    }
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+#[track_caller]
+fn assert_prints(output: &Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert_eq!(error, "", "the command complains");
+    String::from_utf8(output.stdout.clone()).expect("the output is UTF-8")
+}
+
+#[test]
+fn wrong_settings_end_every_command_with_code_2() {
+    let place = Place::new();
+    for arguments in [&["serve"][..], &["dev"], &["token"], &["migrate"], &["config", "check"], &["config"]] {
+        let output = place.command(arguments).env("NWORKFLOW__SERVER__LISTN", "127.0.0.1:1").output().expect("the program can be started");
+        assert_fails(&output, 2, &["nworkflow-state: NWORKFLOW__SERVER__LISTN", "did you mean NWORKFLOW__SERVER__LISTEN?"]);
+    }
+    assert_fails(&place.run(&["config", "--config", "missing.toml"]), 2, &["missing.toml cannot be read"]);
+    assert_fails(&place.run(&["config", "--set", "server.docs"]), 2, &["section.key=value"]);
+    assert_fails(&place.run(&["dev", "--set", "server.listen=0.0.0.0:8080"]), 2, &["server.listen is 0.0.0.0:8080", "loopback"]);
+    assert_fails(&place.run(&["unknown"]), 2, &["unknown"]);
+}
+
+#[test]
+fn a_flag_stands_over_the_environment_and_the_data_directory_has_its_own() {
+    let place = Place::new();
+    let mut command = place.command(&["config", "print", "--set", "server.max_connections=7", "--data-dir", "elsewhere"]);
+    let printed = assert_prints(&command.env("NWORKFLOW__SERVER__MAX_CONNECTIONS", "6").output().expect("the program can be started"));
+    let settings: toml::Table = printed.parse().expect("the settings are TOML");
+    assert_eq!(settings["server"]["max_connections"].as_integer(), Some(7));
+    assert_eq!(settings["data_dir"].as_str(), Some("elsewhere"));
+}
+
+#[test]
+fn printed_settings_show_no_secret() {
+    let place = Place::new();
+    let mut command = place.command(&["config", "print"]);
+    command.env("NWORKFLOW__DATABASE__URL", "postgres://user:hunter2@db/state").env("NWORKFLOW__DRAGONFLY__URL", "redis://:hunter2@cache");
+    let printed = assert_prints(&command.output().expect("the program can be started"));
+    assert!(!printed.contains("hunter2"), "{printed}");
+    assert!(printed.contains("url = \"***\""), "{printed}");
+}
+
+#[test]
+fn settings_can_be_checked() {
+    let place = Place::new();
+    assert_eq!(assert_prints(&place.run(&["config", "check"])), "ok\n");
+    let issuer = |tenant: &str| {
+        let mut command = place.command(&["config", "check"]);
+        command
+            .env("NWORKFLOW__AUTH__ISSUERS__ACME__ISSUER", "https://sso.invalid/realms/acme")
+            .env("NWORKFLOW__AUTH__ISSUERS__ACME__AUDIENCE", "nworkflow-state")
+            .env("NWORKFLOW__AUTH__ISSUERS__ACME__TENANT", tenant);
+        command.output().expect("the program can be started")
+    };
+    assert_eq!(assert_prints(&issuer("realm")), "ok\n");
+    assert_fails(&issuer("realms"), 2, &["acme"]);
+}
+
+#[test]
+fn a_token_needs_the_key_of_dev_and_says_so() {
+    let place = Place::new();
+    assert_fails(&place.run(&["token"]), 1, &["nworkflow-state: ", "development key", "nworkflow-state dev"]);
+    assert_fails(&place.run(&["token", "--ttl", "0"]), 2, &["--ttl"]);
+    assert_fails(&place.run(&["token", "--tenant", "a/b"]), 2, &["--tenant"]);
+    assert!(!place.0.path().join("data").exists(), "asking for a token makes nothing");
+}
+
+#[test]
+fn serve_needs_an_issuer() {
+    assert_fails(&Place::new().run(&["serve"]), 2, &["auth.issuers.NAME.issuer", "nworkflow-state dev"]);
+}
+
+#[test]
+fn the_api_document_needs_nothing() {
+    let place = Place::new();
+    for (arguments, version) in [(&["openapi"][..], "3.1."), (&["openapi", "--version", "3.0"], "3.0.")] {
+        let document: serde_json::Value = serde_json::from_str(&assert_prints(&place.run(arguments))).expect("the document is JSON");
+        assert!(document["openapi"].as_str().is_some_and(|text| text.starts_with(version)), "{}", document["openapi"]);
+    }
+}
+
+#[test]
+fn dev_says_what_to_paste_and_ends_well() {
+    let place = Place::new();
+    let mut server = place.dev(&[]);
+    let token = server.printed_after("Token:").to_owned();
+    assert_eq!(token.split('.').count(), 3, "{token}");
+    let commands: Vec<&str> = server.printed.lines().filter(|line| line.starts_with("curl ")).collect();
+    assert_eq!(commands.len(), 3);
+    assert!(commands.iter().all(|command| command.contains(&token)), "a command needs the shell of another");
+
+    let other = assert_prints(&place.run(&["token", "--tenant", "acme", "--role", "nworkflow-reader", "--ttl", "60"]));
+    assert!(other.ends_with('\n') && other.trim_end().split('.').count() == 3 && other.lines().count() == 1, "{other}");
+    assert!(!server.log().contains(&token), "the log holds a token");
+
+    server.signal("TERM");
+    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
+    assert!(server.log().contains(r#""drained":true"#), "{}", server.log());
+}
+
+#[test]
+fn a_write_at_work_ends_before_the_server_does() {
+    let place = Place::new();
+    let mut server = place.dev(&[]);
+    let mut client = server.begin_write();
+    server.signal("TERM");
+    server.wait_for_log("the server stops");
+    server.wait_until_closed();
+    client.write_all(STATE.as_bytes()).expect("the server takes the body");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("the server answers");
+    assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn what_does_not_end_in_time_is_cut_and_told() {
+    let place = Place::new();
+    let mut server = place.dev(&["--set", "server.drain_timeout_ms=100", "--set", "server.stop_timeout_ms=200"]);
+    let _client = server.begin_write();
+    server.signal("TERM");
+    assert_eq!(server.wait_for_end().code(), Some(1));
+    assert!(server.log().contains("requests at work are cut"), "{}", server.log());
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    let place = Place::new();
+    let mut server = place.dev(&["--set", "server.drain_timeout_ms=86400000", "--set", "server.stop_timeout_ms=86400000"]);
+    let _client = server.begin_write();
+    server.signal("INT");
+    server.wait_for_log("the server stops");
+    server.signal("INT");
+    assert_eq!(server.wait_for_end().code(), Some(1));
+    assert!(server.log().contains(r#""second_signal":true"#), "{}", server.log());
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let address = taken.local_addr().expect("the listener has an address");
+    let listen = format!("server.listen={address}");
+    let output = place.run(&["dev", "--set", &listen, "--set", "server.metrics_listen=", "--set", "log.level=off"]);
+    assert_fails(&output, 1, &[&format!("cannot listen on {address} (server.listen)"), "another process"]);
+}
+
+#[test]
+fn a_taken_metrics_port_stops_serve_but_not_dev() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let metrics = format!("server.metrics_listen={}", taken.local_addr().expect("the listener has an address"));
+    let server = place.dev(&["--set", &metrics]);
+    assert!(server.log().contains("the port of the metrics is taken"), "{}", server.log());
+
+    let place = Place::new();
+    let issuer = "auth.issuers.acme.issuer=http://127.0.0.1:1/realms/acme";
+    let settings = ["server.listen=127.0.0.1:0", &metrics, issuer, "auth.issuers.acme.audience=a", "auth.issuers.acme.tenant=realm"];
+    let flags = settings.iter().flat_map(|setting| ["--set", setting]);
+    let arguments: Vec<&str> = ["serve", "--set", "log.level=off"].into_iter().chain(flags).collect();
+    assert_fails(&place.run(&arguments), 1, &["(server.metrics_listen)", "another process"]);
+}
+
+#[test]
+fn settings_that_this_version_does_not_use_are_told() {
+    let place = Place::new();
+    let server = place.dev(&["--set", "dragonfly.url=redis://127.0.0.1:1", "--set", "secrets.key_command=true"]);
+    let log = server.log();
+    assert!(log.contains("[dragonfly] is set") && log.contains("[secrets] is set"), "{log}");
+}
+
+#[test]
+fn a_server_without_descriptors_waits_for_some() {
+    let place = Place::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -n 64; exec "$@""#, "sh", BINARY, "dev"]);
+    command.args(["--set", "server.listen=127.0.0.1:0", "--set", "server.metrics_listen="]);
+    let mut server = place.start_command({
+        command.env_clear().current_dir(place.0.path());
+        command
+    });
+    server.wait_until_ready();
+    let held: Vec<TcpStream> = (0..80).map(|_| server.connect()).collect();
+    server.wait_for_log("no connection can be accepted");
+    drop(held);
+    let mut client = server.connect();
+    client.write_all(b"GET /health/ready HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("the server takes a head");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("the server answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Each line is one pause of 10 ms and more.
+    let lines = server.log().lines().filter(|line| line.contains("no connection can be accepted")).count();
+    assert!(lines < 200, "the accept loop spins: {lines} lines");
+}
