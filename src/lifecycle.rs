@@ -60,6 +60,17 @@ impl Lifecycle {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// Spawns a task that shutdown does not wait for, because its owner ends it and waits for it: a store's writer serves until the store
+    /// is closed, which is after everything else has ended.
+    #[expect(clippy::disallowed_methods, reason = "the owner of the task waits for it")]
+    pub fn spawn_owned<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(task)
+    }
+
     /// Cancelled when the process takes no new work: listeners close, background work stops at its next step, requests at work go on.
     #[must_use]
     pub fn soft(&self) -> &CancellationToken {

@@ -15,6 +15,12 @@ macro_rules! on_both_stores {
                 super::$name($crate::api::app::TestApp::sqlite().await).await;
             })*
         }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::api::app::TestApp::postgres().await).await;
+            })*
+        }
     };
 }
 pub(crate) use on_both_stores;
