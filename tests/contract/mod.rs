@@ -64,6 +64,11 @@ async fn sqlite() {
     run_all(Backend::Sqlite).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postgres() {
+    run_all(Backend::Postgres).await;
+}
+
 /// Runs every case on a store of its own, then tells which failed, and which methods no case called.
 async fn run_all(backend: Backend) {
     let only = std::env::var(ONLY).unwrap_or_default();

@@ -104,7 +104,8 @@ async fn carry(client: TcpStream, server: SocketAddr, fault: &AtomicUsize) -> st
                 }
                 to_server.write_all(sent).await?;
                 if armed == Fault::AfterCommit as usize {
-                    return from_server.read(&mut down).await.map(drop);
+                    let _answer = from_server.read(&mut down).await?;
+                    return Ok(());
                 }
             }
             read = from_server.read(&mut down) => {
