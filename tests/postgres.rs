@@ -16,7 +16,7 @@ use nworkflow_state::domain::state::{StateDocument, StateKey};
 use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
-use nworkflow_state::store::{Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
+use nworkflow_state::store::{Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
@@ -550,6 +550,58 @@ async fn a_commit_that_nobody_can_look_up_is_unknown() {
     proxy.arm(Fault::AfterCommit);
     assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::OutcomeUnknown(_))));
     assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 3);
+    store.close().await;
+}
+
+/// A context with an idempotency key.
+fn keyed(tenant: &TenantId, key: u128) -> WriteContext {
+    let idempotency = Some(Idempotency { key: Uuid::from_u128(key), fingerprint: Uuid::from_u128(7) });
+    WriteContext { idempotency, ..context(tenant) }
+}
+
+/// How many of the outcomes were applied; all others are replays.
+fn applied<R: std::fmt::Debug>(outcomes: Vec<Result<Outcome<R>, StoreError>>) -> usize {
+    outcomes
+        .into_iter()
+        .filter(|outcome| match outcome {
+            Ok(Outcome::Applied { .. }) => true,
+            Ok(Outcome::Replayed(_)) => false,
+            outcome => panic!("{outcome:?}"),
+        })
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_raced_idempotency_key_writes_once() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    let acme = tenant("acme");
+    // The tenant's row is there, so that the first requests do not wait for each other on it, but run into each other on the key.
+    put_state(&store, &acme, "warm").await.unwrap();
+    let (state, name) = (state_key("e"), variable_key("v"));
+    for round in 0..10 {
+        let (document, value) = (document(), variable("1"));
+        let context = keyed(&acme, round * 4);
+        let puts = (0..12).map(|_| store.put_state(&context, &state, Expected::Any, &document));
+        assert_eq!(applied(join_all(puts).await), 1, "put state");
+        let context = keyed(&acme, round * 4 + 1);
+        let puts = (0..12).map(|_| store.put_variable(&context, &name, Expected::Any, &value));
+        assert_eq!(applied(join_all(puts).await), 1, "put variable");
+        // Deletes of different rows under one key, so that each would have something to delete.
+        let others: Vec<_> = (0..12).map(|number| (state_key(&format!("e{number}")), variable_key(&format!("v{number}")))).collect();
+        for (state, name) in &others {
+            store.put_state(&self::context(&acme), state, Expected::Any, &document).await.unwrap();
+            store.put_variable(&self::context(&acme), name, Expected::Any, &value).await.unwrap();
+        }
+        let context = keyed(&acme, round * 4 + 2);
+        let deletes = others.iter().map(|(state, _)| store.delete_state(&context, state, Expected::Any));
+        assert_eq!(applied(join_all(deletes).await), 1, "delete state");
+        let context = keyed(&acme, round * 4 + 3);
+        let deletes = others.iter().map(|(_, name)| store.delete_variable(&context, name, Expected::Any));
+        assert_eq!(applied(join_all(deletes).await), 1, "delete variable");
+    }
+    let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut database.superuser().await).await.unwrap();
+    assert_eq!(keys, 40);
     store.close().await;
 }
 
