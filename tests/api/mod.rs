@@ -2,6 +2,7 @@
 
 pub mod app;
 mod bad_input;
+mod openapi;
 mod raw;
 mod states;
 mod variables;
