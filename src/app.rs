@@ -1,19 +1,15 @@
-//! Wires configuration, store, authenticator and router. This branch has a placeholder without a store.
+//! Wires configuration, store, authenticator and router. The routes are a placeholder until they are merged.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
 use crate::config::Config;
 use crate::domain::clock::Clock;
-use crate::domain::id::TenantId;
-use crate::domain::page::Page;
-use crate::domain::state::{HistoryItem, StateDocument, StateKey, StateRecord};
-use crate::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
-use crate::domain::version::{Expected, Version};
 use crate::http::auth::DevelopmentIssuer;
 use crate::lifecycle::Lifecycle;
-use crate::store::{self, Backend, HistoryQuery, Lookup, Outcome, Store, StoreError, Tombstone, VariableQuery, WriteContext};
+use crate::store::Store;
+use crate::store::migrate::MigrationReport;
+use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore};
+use crate::store::sqlite::{FolderInUse, SqliteStore};
 
 /// How the application is put together, beside its settings.
 #[derive(Debug, Clone, Copy)]
@@ -28,9 +24,21 @@ pub enum StartError {
     /// The settings are to blame.
     #[error("{0}")]
     Configuration(String),
+    /// Another process works on the embedded database.
+    #[error("{0}")]
+    InUse(String),
     /// Something else is.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Configuration(reason) => Self::Configuration(reason),
+            error => Self::Failed(error.to_string()),
+        }
+    }
 }
 
 /// The version of the OpenAPI specification that a document follows.
@@ -70,25 +78,49 @@ impl App {
     }
 }
 
-/// Opens the configured store.
+/// Opens the configured store. Its tasks end when it is closed, and not before: writes at work need them while the process stops.
 ///
 /// # Errors
 /// It cannot be opened, in words for the operator.
-pub async fn open_store(
-    _config: &Config,
-    _options: AppOptions,
-    _clock: Clock,
-    _lifecycle: &Lifecycle,
-) -> Result<Arc<dyn Store>, StartError> {
-    Ok(Arc::new(NoStore))
+pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<dyn Store>, StartError> {
+    if config.database.is_embedded() {
+        let opened = SqliteStore::open(&config.data_dir, clock, &lifecycle.apart()).await;
+        return opened.map(|store| Arc::new(store) as Arc<dyn Store>).map_err(|error| embedded_error(config, &error));
+    }
+    let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
+    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode).await?))
 }
 
 /// Migrates the configured store and says what was done.
 ///
 /// # Errors
 /// It cannot be migrated, in words for the operator.
-pub async fn migrate(_config: &Config, _app_role: Option<&str>) -> Result<String, StartError> {
-    Err(StartError::Failed("there is no store".to_owned()))
+pub async fn migrate(config: &Config, app_role: Option<&str>) -> Result<String, StartError> {
+    if config.database.is_embedded() {
+        let store = open_store(config, AppOptions { development: false }, Clock::new(), &Lifecycle::new()).await?;
+        store.close().await;
+        return Ok(format!("the embedded database in {} is up to date", config.data_dir.display()));
+    }
+    let MigrationReport { applied, granted_to } = postgres::migrate(&config.database, app_role).await?;
+    let applied = match applied.as_slice() {
+        [] => "no migration was pending".to_owned(),
+        versions => format!("applied migrations: {}", versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    Ok(granted_to.map_or(applied.clone(), |role| format!("{applied}; the role {role} may use the tables")))
+}
+
+fn embedded_error(config: &Config, error: &(dyn std::error::Error + 'static)) -> StartError {
+    let mut text = format!("the embedded database in {} cannot be opened", config.data_dir.display());
+    let mut source = error.source();
+    while let Some(error) = source {
+        if error.is::<FolderInUse>() {
+            return StartError::InUse(error.to_string());
+        }
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    StartError::Failed(text)
 }
 
 /// The API document.
@@ -99,54 +131,4 @@ pub fn openapi_document(version: OpenApiVersion) -> String {
         OpenApiVersion::V3_0 => "3.0.3",
     };
     format!("{{\"openapi\":\"{number}\"}}")
-}
-
-struct NoStore;
-
-fn absent<T>() -> store::Result<T> {
-    Err(StoreError::Unavailable("there is no store".into()))
-}
-
-#[async_trait]
-impl Store for NoStore {
-    fn backend(&self) -> Backend {
-        Backend::Sqlite
-    }
-    async fn ping(&self) -> store::Result<()> {
-        Ok(())
-    }
-    async fn put_state(&self, _: &WriteContext, _: &StateKey, _: Expected, _: &StateDocument) -> store::Result<Outcome<StateRecord>> {
-        absent()
-    }
-    async fn delete_state(&self, _: &WriteContext, _: &StateKey, _: Expected) -> store::Result<Outcome<Tombstone>> {
-        absent()
-    }
-    async fn get_state(&self, _: &TenantId, _: &StateKey) -> store::Result<Lookup<StateRecord>> {
-        absent()
-    }
-    async fn get_state_version(&self, _: &TenantId, _: &StateKey, _: Version) -> store::Result<Option<StateRecord>> {
-        absent()
-    }
-    async fn state_history(&self, _: &TenantId, _: &StateKey, _: HistoryQuery) -> store::Result<Option<Page<HistoryItem>>> {
-        absent()
-    }
-    async fn put_variable(
-        &self,
-        _: &WriteContext,
-        _: &VariableKey,
-        _: Expected,
-        _: &VariableDocument,
-    ) -> store::Result<Outcome<VariableRecord>> {
-        absent()
-    }
-    async fn delete_variable(&self, _: &WriteContext, _: &VariableKey, _: Expected) -> store::Result<Outcome<Tombstone>> {
-        absent()
-    }
-    async fn get_variable(&self, _: &TenantId, _: &VariableKey) -> store::Result<Lookup<VariableRecord>> {
-        absent()
-    }
-    async fn list_variables(&self, _: &TenantId, _: &Scope, _: &VariableQuery) -> store::Result<Page<VariableRecord>> {
-        absent()
-    }
-    async fn close(&self) {}
 }

@@ -60,6 +60,13 @@ impl Lifecycle {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// The same life with tasks of its own, which [`Lifecycle::finished`] of this one does not wait for. For the tasks of a store, which
+    /// end when it is closed, after everything that writes.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { tasks: TaskTracker::new(), ..self.clone() }
+    }
+
     /// Cancelled when the process takes no new work: listeners close, background work stops at its next step, requests at work go on.
     #[must_use]
     pub fn soft(&self) -> &CancellationToken {
@@ -102,6 +109,19 @@ mod tests {
             lifecycle.soft().cancelled().await;
             assert!(lifecycle.has_failed());
         }
+    }
+
+    #[tokio::test]
+    async fn tasks_apart_are_not_waited_for() {
+        let lifecycle = Lifecycle::new();
+        let apart = lifecycle.apart();
+        let hard = apart.hard().clone();
+        drop(apart.spawn(async move { hard.cancelled().await }));
+        lifecycle.stop();
+        lifecycle.finished().await;
+        assert!(apart.is_stopping());
+        lifecycle.hard().cancel();
+        apart.finished().await;
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 
 mod auth;
 mod config;
+mod contract;
 mod http_server;
 mod process;
+mod sqlite;
 mod support;

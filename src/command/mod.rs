@@ -75,7 +75,7 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Configuration(reason) => Self::Configuration(reason),
-            StartError::Failed(reason) => Self::Other(reason),
+            StartError::InUse(reason) | StartError::Failed(reason) => Self::Other(reason),
         }
     }
 }

@@ -1,0 +1,306 @@
+//! The one writer: a task that owns the one connection that writes.
+//!
+//! It takes what is waiting in its queue, no timer, as one group into one transaction: each write in a savepoint of its own, so that a
+//! bad one fails alone, then one commit, one flush, and all answers. It serves until the store is closed, also while the process is
+//! stopping: the requests at work finish then.
+
+use std::fs::File;
+
+use async_trait::async_trait;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::error::GroupFailure;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::lifecycle::Lifecycle;
+use crate::store::{Outcome, Result, StoreError};
+
+/// Writes that may wait; further ones are refused as unavailable.
+const QUEUE_CAPACITY: usize = 1024;
+/// Most writes of one group.
+const GROUP_WRITES: usize = 256;
+/// A group takes no further write once its documents hold this many bytes, so that one transaction stays small beside the log.
+const GROUP_BYTES: usize = 16 * 1024 * 1024;
+
+/// A write: what happens between the beginning and the end of its savepoint.
+#[async_trait]
+pub(super) trait Write: Send + Sync + 'static {
+    /// What is there once it was applied.
+    type Record: Send + 'static;
+
+    /// Bytes of its document, about.
+    fn bytes(&self) -> usize;
+
+    /// Does it. An error undoes all of it.
+    async fn apply(&self, connection: &mut SqliteConnection, now: Timestamp) -> Result<Outcome<Self::Record>>;
+}
+
+/// The way to the writer task.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Queued>>,
+    closing: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Writer {
+    /// Starts the task. It keeps `lock` until its connection is closed.
+    pub(super) fn start(connection: SqliteConnection, lock: File, clock: Clock, lifecycle: &Lifecycle) -> Self {
+        let (queue, receiver) = mpsc::channel(QUEUE_CAPACITY);
+        let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
+        let task = Task { connection, receiver, closing: closing.clone(), clock, lock, ended: ended.clone().drop_guard() };
+        // Not joined: `ended` tells, whichever way the task ends.
+        drop(lifecycle.spawn(task.run()));
+        Self { queue, closing, ended }
+    }
+
+    /// Queues a write and waits for its outcome. Once queued it happens, whether or not someone still waits.
+    pub(super) async fn submit<W: Write>(&self, write: W) -> Result<Outcome<W::Record>> {
+        let (reply, outcome) = oneshot::channel();
+        let job = Box::new(Job { write, reply, outcome: None });
+        self.queue.try_send(job).map_err(|error| {
+            StoreError::Unavailable(match error {
+                mpsc::error::TrySendError::Full(_) => "the queue of the writer is full".into(),
+                mpsc::error::TrySendError::Closed(_) => CLOSED.into(),
+            })
+        })?;
+        outcome.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown("the writer ended without an answer".into())))
+    }
+
+    /// Whether the task serves.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.queue.is_closed() { Err(StoreError::Unavailable(CLOSED.into())) } else { Ok(()) }
+    }
+
+    /// Takes no further writes, waits for those in the queue, and for the connection and the lock to be given up.
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.ended.cancelled().await;
+    }
+}
+
+const CLOSED: &str = "the store is closed";
+
+/// A write of any type with the way back to its caller.
+#[async_trait]
+trait Queued: Send {
+    fn bytes(&self) -> usize;
+    /// Does the write and keeps its outcome; `false`: it failed and must be undone.
+    async fn run(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> bool;
+    /// Tells the outcome, or the failure of the whole group.
+    fn settle(self: Box<Self>, failure: Option<&GroupFailure>);
+}
+
+struct Job<W: Write> {
+    write: W,
+    reply: oneshot::Sender<Result<Outcome<W::Record>>>,
+    outcome: Option<Result<Outcome<W::Record>>>,
+}
+
+#[async_trait]
+impl<W: Write> Queued for Job<W> {
+    fn bytes(&self) -> usize {
+        self.write.bytes()
+    }
+
+    async fn run(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> bool {
+        let outcome = self.write.apply(connection, now).await;
+        let applied = outcome.is_ok();
+        self.outcome = Some(outcome);
+        applied
+    }
+
+    fn settle(self: Box<Self>, failure: Option<&GroupFailure>) {
+        let Self { reply, outcome, .. } = *self;
+        let answer = match (outcome, failure) {
+            (Some(Err(error)), _) => Err(error),
+            (_, Some(failure)) => Err(failure.to_error()),
+            (Some(outcome), None) => outcome,
+            (None, None) => Err(StoreError::Internal("a write was skipped".into())),
+        };
+        // The caller may have gone away; the write happened all the same.
+        let _ = reply.send(answer);
+    }
+}
+
+struct Task {
+    connection: SqliteConnection,
+    receiver: mpsc::Receiver<Box<dyn Queued>>,
+    closing: CancellationToken,
+    clock: Clock,
+    lock: File,
+    ended: DropGuard,
+}
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = self.closing.cancelled(), if !self.receiver.is_closed() => {
+                    self.receiver.close();
+                    continue;
+                }
+                job = self.receiver.recv() => job,
+            };
+            let Some(first) = first else { break };
+            let mut group = self.fill(first);
+            let failure = self.commit(&mut group).await.err();
+            if let Some(failure) = &failure {
+                tracing::error!(error = %failure, writes = group.len(), "a group of writes failed");
+                // Fails when SQLite has rolled back by itself, which is as well.
+                let _ = self.execute("ROLLBACK").await;
+            }
+            for job in group {
+                job.settle(failure.as_ref());
+            }
+        }
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "the embedded database was not closed cleanly");
+        }
+        drop(self.lock);
+        drop(self.ended);
+    }
+
+    /// The group that begins with `first`: what is waiting, within the limits.
+    fn fill(&mut self, first: Box<dyn Queued>) -> Vec<Box<dyn Queued>> {
+        let mut bytes = first.bytes();
+        let mut group = vec![first];
+        while group.len() < GROUP_WRITES && bytes < GROUP_BYTES {
+            let Ok(job) = self.receiver.try_recv() else { break };
+            bytes = bytes.saturating_add(job.bytes());
+            group.push(job);
+        }
+        group
+    }
+
+    /// One transaction. `Err`: nothing of the group counts.
+    async fn commit(&mut self, group: &mut [Box<dyn Queued>]) -> std::result::Result<(), GroupFailure> {
+        let mut begin = "BEGIN IMMEDIATE; SAVEPOINT write";
+        for job in group {
+            self.execute(begin).await.map_err(GroupFailure::before_commit)?;
+            if !job.run(&mut self.connection, self.clock.now()).await {
+                self.execute("ROLLBACK TO write").await.map_err(GroupFailure::before_commit)?;
+            }
+            begin = "RELEASE write; SAVEPOINT write";
+        }
+        self.execute("COMMIT").await.map_err(GroupFailure::at_commit)
+    }
+
+    async fn execute(&mut self, sql: &'static str) -> std::result::Result<(), sqlx::Error> {
+        sqlx::query(sql).execute(&mut self.connection).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::future::join_all;
+    use sqlx::ConnectOptions as _;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    /// Adds a row, then runs something more.
+    struct Add(&'static str);
+
+    #[async_trait]
+    impl Write for Add {
+        type Record = ();
+
+        fn bytes(&self) -> usize {
+            1
+        }
+
+        async fn apply(&self, connection: &mut SqliteConnection, _now: Timestamp) -> Result<Outcome<()>> {
+            for sql in ["INSERT INTO line (parent) VALUES (NULL)", self.0] {
+                sqlx::query(sql).execute(&mut *connection).await.map_err(super::super::error::store_error)?;
+            }
+            Ok(Outcome::Applied { created: true, record: () })
+        }
+    }
+
+    const NOTHING: &str = "SELECT 1";
+    /// Is seen by the statement, so it fails the write alone.
+    const BROKEN: &str = "INSERT INTO line (nowhere) VALUES (1)";
+    /// Is seen by the commit only, so it fails the group.
+    const DANGLING: &str = "INSERT INTO line (parent) VALUES (999)";
+
+    async fn start(folder: &tempfile::TempDir) -> (Writer, SqliteConnection) {
+        let options = SqliteConnectOptions::new().filename(folder.path().join("test")).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        let table = "CREATE TABLE line (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES line DEFERRABLE INITIALLY DEFERRED)";
+        sqlx::query(table).execute(&mut connection).await.unwrap();
+        let lock = File::create(folder.path().join("lock")).unwrap();
+        (Writer::start(connection, lock, Clock::new(), &Lifecycle::new()), options.connect().await.unwrap())
+    }
+
+    async fn lines(connection: &mut SqliteConnection) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM line").fetch_one(connection).await.unwrap()
+    }
+
+    async fn submit_all(writer: &Writer, writes: &[&'static str]) -> Vec<bool> {
+        // One thread: all of them are in the queue before the task sees the first.
+        join_all(writes.iter().map(|sql| writer.submit(Add(sql)))).await.into_iter().map(|outcome| outcome.is_ok()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_bad_write_fails_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        for writes in [vec![NOTHING, BROKEN, NOTHING], vec![BROKEN, BROKEN, NOTHING], vec![NOTHING, BROKEN], vec![BROKEN]] {
+            let before = lines(&mut reader).await;
+            let good: Vec<bool> = writes.iter().map(|sql| *sql == NOTHING).collect();
+            assert_eq!(submit_all(&writer, &writes).await, good);
+            let added = i64::try_from(good.iter().filter(|good| **good).count()).unwrap();
+            assert_eq!(lines(&mut reader).await, before + added, "its other statements are undone");
+        }
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_fails_its_group_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        assert_eq!(submit_all(&writer, &[NOTHING, DANGLING, NOTHING]).await, [false; 3]);
+        assert_eq!(lines(&mut reader).await, 0);
+        assert_eq!(submit_all(&writer, &[NOTHING, NOTHING]).await, [true; 2]);
+        assert_eq!(lines(&mut reader).await, 2);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_is_lost_underway_fails_its_group_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        // What SQLite does by itself when the disk is full.
+        let lost = join_all([NOTHING, "ROLLBACK", NOTHING].map(|sql| writer.submit(Add(sql)))).await;
+        assert!(lost.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{lost:?}");
+        assert_eq!(lines(&mut reader).await, 0);
+        assert_eq!(submit_all(&writer, &[NOTHING]).await, [true]);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_unavailable_until_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        assert_eq!(submit_all(&writer, &["PRAGMA max_page_count = 1"]).await, [true], "SQLite takes the present size instead");
+        let large = "INSERT INTO line WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n LIMIT 9999) SELECT i, NULL FROM n";
+        let full = writer.submit(Add(large)).await;
+        assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
+        assert_eq!(lines(&mut reader).await, 1);
+        assert_eq!(submit_all(&writer, &["PRAGMA max_page_count = 1000", large]).await, [true; 2]);
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_written_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, mut reader) = start(&folder).await;
+        let (outcomes, ()) = futures_util::future::join(submit_all(&writer, &[NOTHING; 600]), writer.close()).await;
+        assert_eq!(outcomes, [true; 600]);
+        assert_eq!(lines(&mut reader).await, 600);
+        assert!(writer.check().is_err());
+        assert!(matches!(writer.submit(Add(NOTHING)).await, Err(StoreError::Unavailable(_))));
+    }
+}

@@ -1,0 +1,74 @@
+//! The one place where the suite knows backends: how each opens a store, and how its tables are counted behind its back.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::id::TenantId;
+use nworkflow_state::lifecycle::Lifecycle;
+use nworkflow_state::store::sqlite::{DATABASE_FILE, SqliteStore};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Row as _};
+use tempfile::TempDir;
+
+use super::bench::{Bench, Inspector, LogRow};
+use super::recorded::{Calls, Recorded};
+
+/// A backend that the suite runs on.
+#[derive(Clone, Copy)]
+pub(super) enum Backend {
+    Sqlite,
+}
+
+impl Backend {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+        }
+    }
+
+    /// A store with a clock of its own. Cases may share its database, because each takes tenants that no other has, but never the store:
+    /// cases move the clock and close it.
+    pub(super) async fn bench(self, calls: &Arc<Calls>) -> Bench {
+        let clock = Clock::new();
+        match self {
+            Self::Sqlite => {
+                let folder = tempfile::tempdir().unwrap();
+                let store = SqliteStore::open(folder.path(), clock.clone(), &Lifecycle::new()).await.unwrap();
+                Bench::new(Arc::new(Recorded::new(store, calls)), clock, Box::new(SqliteFile(folder)))
+            }
+        }
+    }
+}
+
+/// Looks into the file beside the store.
+struct SqliteFile(TempDir);
+
+impl SqliteFile {
+    async fn connect(&self) -> sqlx::SqliteConnection {
+        SqliteConnectOptions::new().filename(self.0.path().join(DATABASE_FILE)).read_only(true).connect().await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Inspector for SqliteFile {
+    async fn log(&self, tenant: &TenantId) -> Vec<LogRow> {
+        let sql = "SELECT kind, op, version, k1, k2, actor, at FROM change_log WHERE tenant_id = ?1 ORDER BY seq";
+        let rows = sqlx::query(sql).bind(tenant.as_str()).fetch_all(&mut self.connect().await).await.unwrap();
+        rows.iter()
+            .map(|row| LogRow {
+                kind: row.get(0),
+                operation: row.get(1),
+                version: row.get(2),
+                keys: [row.get(3), row.get(4)],
+                actor: row.get(5),
+                at: row.get(6),
+            })
+            .collect()
+    }
+
+    async fn idempotency_rows(&self, tenant: &TenantId) -> i64 {
+        let sql = "SELECT count(*) FROM idempotency WHERE tenant_id = ?1";
+        sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+}

@@ -1,0 +1,203 @@
+//! What a case works with: a store, its clock, a look behind it, and short words for the domain's types.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
+use nworkflow_state::domain::state::{StateDocument, StateKey, StateRecord};
+use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
+use nworkflow_state::domain::version::{Expected, Version};
+use nworkflow_state::store::{Idempotency, Lookup, Outcome, Replay, Store, Tombstone, WriteContext};
+use uuid::Uuid;
+
+/// Looks into the backend's tables without the store.
+#[async_trait]
+pub(super) trait Inspector: Send + Sync {
+    /// The tenant's rows of the change log, in their order.
+    async fn log(&self, tenant: &TenantId) -> Vec<LogRow>;
+    /// How many idempotency keys the tenant has.
+    async fn idempotency_rows(&self, tenant: &TenantId) -> i64;
+}
+
+/// A row of the change log. Its time is microseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LogRow {
+    pub(super) kind: i16,
+    pub(super) operation: i16,
+    pub(super) version: i64,
+    pub(super) keys: [String; 2],
+    pub(super) actor: String,
+    pub(super) at: i64,
+}
+
+pub(super) struct Bench {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
+    pub(super) inspector: Box<dyn Inspector>,
+}
+
+/// Counts tenants and requests, over all benches: a database may serve several.
+static COUNTER: AtomicU64 = AtomicU64::new(1);
+
+impl Bench {
+    pub(super) fn new(store: Arc<dyn Store>, clock: Clock, inspector: Box<dyn Inspector>) -> Self {
+        Self { store, clock, inspector }
+    }
+
+    /// The context of a user of a tenant that nobody else has.
+    pub(super) fn writer(&self) -> WriteContext {
+        let tenant = format!("tenant-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        WriteContext {
+            tenant: TenantId::parse(&tenant).unwrap(),
+            actor: UserId::parse("f:1:ada").unwrap(),
+            request_id: Uuid::from_u128(u128::from(COUNTER.fetch_add(1, Ordering::Relaxed))),
+            idempotency: None,
+        }
+    }
+
+    pub(super) async fn put_state(&self, context: &WriteContext, key: &StateKey, body: &str) -> StateRecord {
+        applied(self.store.put_state(context, key, Expected::Any, &document(body)).await.unwrap()).1
+    }
+
+    pub(super) async fn delete_state(&self, context: &WriteContext, key: &StateKey) -> Version {
+        applied(self.store.delete_state(context, key, Expected::Any).await.unwrap()).1.version
+    }
+
+    pub(super) async fn state(&self, context: &WriteContext, key: &StateKey) -> Lookup<StateRecord> {
+        self.store.get_state(&context.tenant, key).await.unwrap()
+    }
+
+    pub(super) async fn put_variable(&self, context: &WriteContext, key: &VariableKey, value: &str) -> VariableRecord {
+        applied(self.store.put_variable(context, key, Expected::Any, &plain(value)).await.unwrap()).1
+    }
+
+    pub(super) async fn delete_variable(&self, context: &WriteContext, key: &VariableKey) -> Version {
+        applied(self.store.delete_variable(context, key, Expected::Any).await.unwrap()).1.version
+    }
+
+    pub(super) async fn variable(&self, context: &WriteContext, key: &VariableKey) -> Lookup<VariableRecord> {
+        self.store.get_variable(&context.tenant, key).await.unwrap()
+    }
+
+    /// Saves one resource of a kind under a name, whatever the body.
+    pub(super) async fn put(&self, kind: Kind, context: &WriteContext, name: &str, expected: Expected) -> Outcome<Version> {
+        match kind {
+            Kind::State => {
+                let outcome = self.store.put_state(context, &state(name), expected, &document(SMALL)).await.unwrap();
+                version_of(outcome, |record| record.version)
+            }
+            Kind::Variable => {
+                let outcome = self.store.put_variable(context, &global(name), expected, &plain("1")).await.unwrap();
+                version_of(outcome, |record| record.version)
+            }
+        }
+    }
+
+    /// Deletes it.
+    pub(super) async fn delete(&self, kind: Kind, context: &WriteContext, name: &str, expected: Expected) -> Outcome<Version> {
+        let outcome = match kind {
+            Kind::State => self.store.delete_state(context, &state(name), expected).await,
+            Kind::Variable => self.store.delete_variable(context, &global(name), expected).await,
+        };
+        version_of(outcome.unwrap(), |Tombstone { version }| version)
+    }
+
+    /// Reads it.
+    pub(super) async fn get(&self, kind: Kind, context: &WriteContext, name: &str) -> Lookup<Version> {
+        match kind {
+            Kind::State => live_version_of(self.state(context, &state(name)).await, |record| record.version),
+            Kind::Variable => live_version_of(self.variable(context, &global(name)).await, |record| record.version),
+        }
+    }
+}
+
+/// The kinds of resources that promise the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    State,
+    Variable,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 2] = [Self::State, Self::Variable];
+}
+
+/// The body of a state that does not matter.
+pub(super) const SMALL: &str = r#"{"marking":{"start":1}}"#;
+
+pub(super) fn state(execution: &str) -> StateKey {
+    StateKey { workflow: WorkflowId::parse("order").unwrap(), execution: ExecutionId::parse(execution).unwrap() }
+}
+
+pub(super) fn document(body: &str) -> StateDocument {
+    StateDocument::parse(body).unwrap()
+}
+
+pub(super) fn global(name: &str) -> VariableKey {
+    variable(Scope::Global, name)
+}
+
+pub(super) fn variable(scope: Scope, name: &str) -> VariableKey {
+    VariableKey { scope, name: VariableName::parse(name).unwrap() }
+}
+
+pub(super) fn plain(value: &str) -> VariableDocument {
+    VariableDocument { value: value.into(), description: None, ttl_seconds: None }
+}
+
+pub(super) fn version(number: i64) -> Version {
+    Version::new(number).unwrap()
+}
+
+/// The same writer under an idempotency key.
+pub(super) fn under_key(context: &WriteContext, key: u128, fingerprint: u128) -> WriteContext {
+    let idempotency = Idempotency { key: Uuid::from_u128(key), fingerprint: Uuid::from_u128(fingerprint) };
+    WriteContext { idempotency: Some(idempotency), ..context.clone() }
+}
+
+/// What was applied, and whether it was created.
+pub(super) fn applied<R: Debug>(outcome: Outcome<R>) -> (bool, R) {
+    match outcome {
+        Outcome::Applied { created, record } => (created, record),
+        other => panic!("expected an applied write, got {other:?}"),
+    }
+}
+
+/// What was replayed.
+pub(super) fn replayed<R: Debug>(outcome: Outcome<R>) -> Replay<R> {
+    match outcome {
+        Outcome::Replayed(replay) => replay,
+        other => panic!("expected a replay, got {other:?}"),
+    }
+}
+
+/// What is live.
+pub(super) fn live<R: Debug>(lookup: Lookup<R>) -> R {
+    match lookup {
+        Lookup::Live(record) => record,
+        other => panic!("expected a live record, got {other:?}"),
+    }
+}
+
+fn version_of<R>(outcome: Outcome<R>, version: impl Fn(R) -> Version) -> Outcome<Version> {
+    match outcome {
+        Outcome::Applied { created, record } => Outcome::Applied { created, record: version(record) },
+        Outcome::Refused { current } => Outcome::Refused { current },
+        Outcome::Absent => Outcome::Absent,
+        Outcome::Replayed(replay) => {
+            Outcome::Replayed(Replay { status: replay.status, version: replay.version, record: replay.record.map(version) })
+        }
+        Outcome::KeyReused => Outcome::KeyReused,
+    }
+}
+
+fn live_version_of<R>(lookup: Lookup<R>, version: impl Fn(R) -> Version) -> Lookup<Version> {
+    match lookup {
+        Lookup::Live(record) => Lookup::Live(version(record)),
+        Lookup::Gone(version) => Lookup::Gone(version),
+        Lookup::Absent => Lookup::Absent,
+    }
+}

@@ -1,0 +1,88 @@
+//! What every store promises, tried on every backend: cases that know nothing but the trait.
+//!
+//! A new method of the trait needs a line in `recorded.rs` (else it does not compile) and a case that calls it (else the run fails).
+//! A new backend needs a branch in `backends.rs` and a test function here.
+
+mod backends;
+mod bench;
+mod concurrency;
+mod history;
+mod idempotency;
+mod isolation;
+mod listing;
+mod log;
+mod preconditions;
+mod recorded;
+mod states;
+mod variables;
+
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use backends::Backend;
+use bench::Bench;
+use recorded::Calls;
+
+/// Set to a part of a case's name, it runs only those, and does not ask whether every method has a case.
+const ONLY: &str = "NWORKFLOW_TEST_CASE";
+
+struct Case {
+    name: &'static str,
+    run: for<'a> fn(&'a Bench) -> BoxFuture<'a, ()>,
+}
+
+macro_rules! cases {
+    ($($module:ident: $($case:ident),+;)+) => {
+        &[$($(Case {
+            name: concat!(stringify!($module), "::", stringify!($case)),
+            run: |bench| Box::pin($module::$case(bench)),
+        },)+)+]
+    };
+}
+
+const CASES: &[Case] = cases! {
+    states: versions_grow_over_deletion, times_grow_against_the_clock, bytes_are_kept, the_largest_state, the_longest_ids, a_closed_store_fails;
+    history: versions_are_read_one_by_one, pages_in_both_directions, nothing_where_nothing_was;
+    variables: versions_grow_over_deletion, times_grow_against_the_clock, bytes_are_kept, the_longest_keys,
+        gone_at_its_instant, expired_is_absent_to_writes, a_ttl_is_set_anew_by_every_write;
+    preconditions: of_states, of_variables;
+    idempotency: an_equal_request_is_replayed, a_state_is_replayed_as_it_was, a_variable_is_replayed_as_it_was, a_replay_survives_deletion,
+        another_request_is_refused, a_key_belongs_to_its_tenant, a_refused_write_leaves_the_key_free, a_key_is_forgotten_after_a_day,
+        parallel_requests_write_once;
+    concurrency: unconditional_writers_leave_no_gap, one_of_many_conditional_writers_wins, one_of_many_creators_wins, keys_do_not_hinder_each_other;
+    isolation: of_tenants, of_scopes, of_executions;
+    listing: in_the_order_of_bytes, by_prefix, by_names, page_after_page, within_bytes, without_the_dead;
+    log: one_row_for_each_applied_write;
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn sqlite() {
+    run_all(Backend::Sqlite).await;
+}
+
+/// Runs every case on a store of its own, then tells which failed, and which methods no case called.
+async fn run_all(backend: Backend) {
+    let only = std::env::var(ONLY).unwrap_or_default();
+    let calls = Arc::new(Calls::default());
+    let mut failed = Vec::new();
+    let mut count = 0;
+    for case in CASES.iter().filter(|case| case.name.contains(&only)) {
+        let bench = backend.bench(&calls).await;
+        if AssertUnwindSafe((case.run)(&bench)).catch_unwind().await.is_err() {
+            failed.push(case.name);
+        }
+        bench.store.close().await;
+        count += 1;
+    }
+    // Past the test harness, which would keep it to itself: whoever reads the run must see what was reached.
+    let _ = writeln!(std::io::stdout(), "contract: {count} cases on {}, {} failed", backend.name(), failed.len());
+    assert!(failed.is_empty(), "failed on {}: {failed:?}", backend.name());
+    assert!(count > 0, "no case matches {ONLY}={only}");
+    if only.is_empty() {
+        assert_eq!(calls.missing(), Vec::<&str>::new(), "methods of the trait that no case calls");
+    }
+}

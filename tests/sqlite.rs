@@ -1,0 +1,202 @@
+//! The embedded store as a file: its folder, its lock, its settings, and what is left of it after the process.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
+use nworkflow_state::domain::state::{StateDocument, StateKey};
+use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
+use nworkflow_state::domain::version::{Expected, Version};
+use nworkflow_state::lifecycle::Lifecycle;
+use nworkflow_state::store::sqlite::{DATABASE_FILE, LOCK_FILE, SqliteStore};
+use nworkflow_state::store::{Lookup, Outcome, Store, StoreError, WriteContext};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
+use uuid::Uuid;
+
+async fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(folder, Clock::new(), &Lifecycle::new()).await
+}
+
+fn writer() -> WriteContext {
+    WriteContext {
+        tenant: TenantId::parse("acme").unwrap(),
+        actor: UserId::parse("ada").unwrap(),
+        request_id: Uuid::from_u128(1),
+        idempotency: None,
+    }
+}
+
+fn key() -> StateKey {
+    StateKey { workflow: WorkflowId::parse("order").unwrap(), execution: ExecutionId::parse("o-1").unwrap() }
+}
+
+fn document(tokens: usize) -> StateDocument {
+    StateDocument::parse(&format!(r#"{{"marking":{{"p":{tokens}}}}}"#)).unwrap()
+}
+
+async fn save(store: &SqliteStore, tokens: usize) -> Version {
+    match store.put_state(&writer(), &key(), Expected::Any, &document(tokens)).await.unwrap() {
+        Outcome::Applied { record, .. } => record.version,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a tool sees that opens the file beside the store.
+async fn beside(folder: &Path, pragma: &'static str) -> String {
+    let mut connection = SqliteConnectOptions::new().filename(folder.join(DATABASE_FILE)).read_only(true).connect().await.unwrap();
+    sqlx::query_scalar(pragma).fetch_one(&mut connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_second_store_on_the_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path()).await.unwrap();
+    let refusal = match open(folder.path()).await {
+        Err(StoreError::Unavailable(source)) => source.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(refusal.contains(&*folder.path().to_string_lossy()) && refusal.contains("in use by another nworkflow-state"), "{refusal}");
+    assert_eq!(save(&first, 1).await.get(), 1, "the first is not disturbed");
+    first.close().await;
+    open(folder.path()).await.unwrap().close().await;
+}
+
+/// Set, the test below is the second process.
+const SECOND_PROCESS: &str = "NWORKFLOW_TEST_SECOND_PROCESS";
+
+#[tokio::test]
+async fn a_second_process_on_the_folder_is_refused() {
+    if let Some(folder) = std::env::var_os(SECOND_PROCESS) {
+        let refused = matches!(open(Path::new(&folder)).await, Err(StoreError::Unavailable(_)));
+        std::process::exit(if refused { 23 } else { 0 });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    let second = || {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sqlite::a_second_process_on_the_folder_is_refused"])
+            .env(SECOND_PROCESS, folder.path())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .code()
+    };
+    assert_eq!(second(), Some(23));
+    store.close().await;
+    assert_eq!(second(), Some(0), "the lock ends with the store");
+    open(folder.path()).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn the_folder_is_private() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("a/b");
+    let store = open(&folder).await.unwrap();
+    save(&store, 1).await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for file in [DATABASE_FILE, &format!("{DATABASE_FILE}-wal"), LOCK_FILE] {
+        assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_file_has_its_lasting_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    assert_eq!(beside(folder.path(), "SELECT journal_mode FROM pragma_journal_mode").await, "wal");
+    assert_eq!(beside(folder.path(), "SELECT cast(auto_vacuum AS TEXT) FROM pragma_auto_vacuum").await, "2", "incremental");
+    let loose = "SELECT coalesce(group_concat(name), 'none') FROM pragma_table_list
+                 WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%' AND name <> '_sqlx_migrations'";
+    assert_eq!(beside(folder.path(), loose).await, "none", "every table is STRICT");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let lifecycle = Lifecycle::new();
+    let store = SqliteStore::open(folder.path(), Clock::new(), &lifecycle).await.unwrap();
+    save(&store, 1).await;
+    save(&store, 2).await;
+    let variable = VariableKey { scope: Scope::Global, name: VariableName::parse("v").unwrap() };
+    let value = VariableDocument { value: "[1.0]".into(), description: None, ttl_seconds: None };
+    store.put_variable(&writer(), &variable, Expected::Any, &value).await.unwrap();
+    let before = (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable).await.unwrap());
+    assert!(matches!(before, (Lookup::Live(_), Lookup::Live(_))));
+    // Not closed: the writer ends by itself.
+    drop(store);
+    lifecycle.finished().await;
+
+    let store = open(folder.path()).await.unwrap();
+    let after = (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable).await.unwrap());
+    assert_eq!(after, before);
+    assert_eq!(save(&store, 3).await.get(), 3);
+    store.close().await;
+    assert_eq!(beside(folder.path(), "SELECT integrity_check FROM pragma_integrity_check").await, "ok");
+    assert_eq!(beside(folder.path(), "SELECT cast(count(*) AS TEXT) FROM state_version").await, "3");
+}
+
+#[tokio::test]
+async fn the_writer_serves_while_the_process_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let lifecycle = Lifecycle::new();
+    let store = SqliteStore::open(folder.path(), Clock::new(), &lifecycle).await.unwrap();
+    lifecycle.stop();
+    assert_eq!(save(&store, 1).await.get(), 1);
+    store.close().await;
+    lifecycle.finished().await;
+}
+
+#[tokio::test]
+async fn a_write_happens_although_its_caller_went_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    let (writer, key, document) = (writer(), key(), document(1));
+    for _ in 0..100 {
+        let mut write = store.put_state(&writer, &key, Expected::Any, &document);
+        assert!(futures_util::poll!(&mut write).is_pending());
+        drop(write);
+    }
+    assert_eq!(save(&store, 1).await.get(), 101);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_full_queue_is_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    let (writer, key, document) = (writer(), key(), document(1));
+    // One thread: the writer takes nothing while these are polled for the first time.
+    let outcomes = futures_util::future::join_all((0..1100).map(|_| store.put_state(&writer, &key, Expected::Any, &document))).await;
+    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))).count();
+    let applied = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Applied { .. }))).count();
+    assert_eq!((applied, refused), (1024, 76));
+    assert_eq!(save(&store, 1).await.get(), 1025, "a refused write leaves nothing");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_corrupt() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(DATABASE_FILE), vec![b'x'; 8192]).unwrap();
+    let refusal = open(folder.path()).await;
+    assert!(matches!(refusal, Err(StoreError::Corrupt { .. })), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn a_corrupt_row_is_told_without_its_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    save(&store, 1).await;
+    let mut connection = SqliteConnectOptions::new().filename(folder.path().join(DATABASE_FILE)).connect().await.unwrap();
+    sqlx::query("UPDATE state_version SET body = '[\"swordfish\"]'").execute(&mut connection).await.unwrap();
+    let error = store.get_state(&writer().tenant, &key()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { table: "state_version", .. }), "{error:?}");
+    assert!(!error.to_string().contains("swordfish"));
+    store.close().await;
+}
