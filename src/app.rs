@@ -1,43 +1,158 @@
-//! Wires configuration, store, authenticator and router. The routes are a placeholder until they are merged.
+//! Puts the server together: settings, store, identity, services, routes. The one place that knows all rooms.
 
 use std::sync::Arc;
 
+use axum::Router;
+use tokio::sync::Semaphore;
+
 use crate::config::Config;
 use crate::domain::clock::Clock;
-use crate::http::auth::DevelopmentIssuer;
+use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, DevelopmentKeyError};
+use crate::http::{self, AppState, Shared};
 use crate::lifecycle::Lifecycle;
-use crate::store::Store;
+use crate::service::{Memory, Services};
 use crate::store::migrate::MigrationReport;
 use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore};
-use crate::store::sqlite::{FolderInUse, SqliteStore};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
 
-/// How the application is put together, beside its settings.
-#[derive(Debug, Clone, Copy)]
+/// A server that is ready to be served.
+pub struct App {
+    /// The API: the routes of `server.listen`.
+    pub router: Router,
+    /// The metrics: the routes of `server.metrics_listen`, when it is set.
+    pub metrics_router: Option<Router>,
+    /// The store, to be closed last.
+    pub store: Arc<dyn Store>,
+}
+
+/// How a server starts, beside its settings.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct AppOptions {
-    /// For trying the server: the development issuer is used, and a PostgreSQL login that may do so prepares its own role.
+    /// For trying the server: the development issuer is believed, alone, and a PostgreSQL login that may do so prepares its own role.
     pub development: bool,
 }
 
-/// Why the application did not start: one sentence for the operator.
+/// Why a server does not start: one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The settings are to blame.
-    #[error("{0}")]
-    Configuration(String),
-    /// Another process works on the embedded database.
-    #[error("{0}")]
-    InUse(String),
-    /// Something else is.
-    #[error("{0}")]
-    Failed(String),
+    /// The embedded store cannot be opened.
+    #[error("{}", with_causes(.0))]
+    Store(#[from] StoreError),
+    /// PostgreSQL cannot be opened.
+    #[error("{}", with_causes(.0))]
+    Postgres(#[from] OpenError),
+    /// The settings of identity cannot work.
+    #[error(transparent)]
+    Auth(#[from] AuthConfigError),
+    /// The development key cannot be used.
+    #[error(transparent)]
+    DevelopmentKey(#[from] DevelopmentKeyError),
+    /// The API document cannot be written.
+    #[error("the API document cannot be written: {0}")]
+    Document(#[from] serde_json::Error),
 }
 
-impl From<OpenError> for StartError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Configuration(reason) => Self::Configuration(reason),
-            error => Self::Failed(error.to_string()),
+impl StartError {
+    /// Whether the settings are to blame, and not their surroundings.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Auth(_) | Self::Postgres(OpenError::Configuration(_)))
+    }
+}
+
+/// An error with the causes that its own text does not hold already.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
         }
+        cause = source.source();
+    }
+    text
+}
+
+impl App {
+    /// Opens the store and puts everything together. Nothing listens yet.
+    ///
+    /// # Errors
+    /// What keeps the server from starting.
+    pub async fn build(config: Config, options: AppOptions, clock: Clock, lifecycle: Lifecycle) -> Result<Self, StartError> {
+        let development = if options.development { Some(DevelopmentIssuer::load_or_create(&config.data_dir)?) } else { None };
+        // Identity first: a wrong setting there must not leave a migrated database behind.
+        let authenticator = Arc::new(Authenticator::new(&config.auth, development, clock.clone(), &lifecycle)?);
+        let store = open_store(&config, options, clock.clone(), &lifecycle).await?;
+        Self::with_store(config, store, authenticator, clock, &lifecycle)
+    }
+
+    /// Puts everything together over a store that is open. For tests that wrap a store.
+    ///
+    /// # Errors
+    /// The API document cannot be written.
+    pub fn with_store(
+        config: Config,
+        store: Arc<dyn Store>,
+        authenticator: Arc<Authenticator>,
+        clock: Clock,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, StartError> {
+        let own_port = config.server.metrics_listen.is_some();
+        let surface = http::surface(!own_port)?;
+        let memory = Memory::new(Arc::clone(&store), lifecycle.clone(), config.limits.idempotency_wait_ms.into());
+        let state = AppState::new(Shared {
+            services: Services::new(memory),
+            authenticator,
+            metrics: Arc::new(Metrics::new()),
+            places: Arc::new(Semaphore::new(config.server.max_in_flight)),
+            documents: surface.documents,
+            clock,
+            config,
+        });
+        let metrics_router = own_port.then(|| http::metrics_router(state.clone()));
+        Ok(Self { router: http::router(surface.router, state), metrics_router, store })
+    }
+}
+
+/// Opens the configured store: PostgreSQL, or the embedded one when none is configured. Its tasks end when it is closed and not before,
+/// because writes at work need them while the process stops; so they are apart from those that the shutdown waits for first.
+///
+/// # Errors
+/// It cannot be opened.
+pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<dyn Store>, StartError> {
+    if config.database.is_embedded() {
+        return Ok(Arc::new(SqliteStore::open(&config.data_dir, clock, &lifecycle.apart()).await?));
+    }
+    let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
+    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode).await?))
+}
+
+/// Migrates the configured store, grants to the server's role, and says what was done.
+///
+/// # Errors
+/// It cannot be migrated.
+pub async fn migrate(config: &Config, app_role: Option<&str>) -> Result<String, StartError> {
+    if config.database.is_embedded() {
+        let lifecycle = Lifecycle::new();
+        SqliteStore::open(&config.data_dir, Clock::new(), &lifecycle).await?.close().await;
+        return Ok("The embedded database is up to date; it migrates whenever it is opened.".to_owned());
+    }
+    Ok(describe(&postgres::migrate(&config.database, app_role).await?))
+}
+
+fn describe(report: &MigrationReport) -> String {
+    let applied = match report.applied.len() {
+        0 => "Nothing was pending".to_owned(),
+        1 => "Applied 1 migration".to_owned(),
+        more => format!("Applied {more} migrations"),
+    };
+    match &report.granted_to {
+        Some(role) => format!("{applied}; granted what the server needs to the role {role}."),
+        None => format!("{applied}."),
     }
 }
 
@@ -50,85 +165,15 @@ pub enum OpenApiVersion {
     V3_0,
 }
 
-/// The application: what is served, and what must be closed at the end.
-pub struct App {
-    /// The routes of `server.listen`.
-    pub router: axum::Router,
-    /// The routes of `server.metrics_listen`, when it is set.
-    pub metrics_router: Option<axum::Router>,
-    /// The store, to be closed last.
-    pub store: Arc<dyn Store>,
-}
-
-impl App {
-    /// Opens the store, prepares the issuers and builds the routes.
-    ///
-    /// # Errors
-    /// The settings do not fit together, or the store cannot be opened.
-    pub async fn build(config: Config, options: AppOptions, clock: Clock, lifecycle: Lifecycle) -> Result<Self, StartError> {
-        let store = open_store(&config, options, clock, &lifecycle).await?;
-        if config.auth.development {
-            DevelopmentIssuer::load_or_create(&config.data_dir).map_err(|error| StartError::Failed(error.to_string()))?;
-        }
-        let router = axum::Router::new()
-            .route("/health/ready", axum::routing::get(async || "{}"))
-            .route("/workflows/{workflow_id}/executions/{execution_id}/state", axum::routing::put(async |body: String| body));
-        let metrics_router = config.server.metrics_listen.map(|_| axum::Router::new());
-        Ok(Self { router, metrics_router, store })
-    }
-}
-
-/// Opens the configured store. Its tasks end when it is closed, and not before: writes at work need them while the process stops.
+/// The API document, made from the routes without a database.
 ///
 /// # Errors
-/// It cannot be opened, in words for the operator.
-pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<dyn Store>, StartError> {
-    if config.database.is_embedded() {
-        let opened = SqliteStore::open(&config.data_dir, clock, &lifecycle.apart()).await;
-        return opened.map(|store| Arc::new(store) as Arc<dyn Store>).map_err(|error| embedded_error(config, &error));
-    }
-    let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
-    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode).await?))
-}
-
-/// Migrates the configured store and says what was done.
-///
-/// # Errors
-/// It cannot be migrated, in words for the operator.
-pub async fn migrate(config: &Config, app_role: Option<&str>) -> Result<String, StartError> {
-    if config.database.is_embedded() {
-        let store = open_store(config, AppOptions { development: false }, Clock::new(), &Lifecycle::new()).await?;
-        store.close().await;
-        return Ok(format!("the embedded database in {} is up to date", config.data_dir.display()));
-    }
-    let MigrationReport { applied, granted_to } = postgres::migrate(&config.database, app_role).await?;
-    let applied = match applied.as_slice() {
-        [] => "no migration was pending".to_owned(),
-        versions => format!("applied migrations: {}", versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")),
+/// It does not serialise.
+pub fn openapi_document(version: OpenApiVersion) -> Result<String, StartError> {
+    let documents = http::surface(false)?.documents;
+    let text = match version {
+        OpenApiVersion::V3_1 => documents.openapi_31,
+        OpenApiVersion::V3_0 => documents.openapi_30,
     };
-    Ok(granted_to.map_or(applied.clone(), |role| format!("{applied}; the role {role} may use the tables")))
-}
-
-fn embedded_error(config: &Config, error: &(dyn std::error::Error + 'static)) -> StartError {
-    let mut text = format!("the embedded database in {} cannot be opened", config.data_dir.display());
-    let mut source = error.source();
-    while let Some(error) = source {
-        if error.is::<FolderInUse>() {
-            return StartError::InUse(error.to_string());
-        }
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    StartError::Failed(text)
-}
-
-/// The API document.
-#[must_use]
-pub fn openapi_document(version: OpenApiVersion) -> String {
-    let number = match version {
-        OpenApiVersion::V3_1 => "3.1.0",
-        OpenApiVersion::V3_0 => "3.0.3",
-    };
-    format!("{{\"openapi\":\"{number}\"}}")
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -18,7 +18,6 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
-use crate::store::StoreError;
 
 /// The media type of [`Metrics::encode`]: OpenMetrics 1.0 text, which Prometheus reads.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -85,8 +84,8 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: &'static str,
+struct CodeLabels {
+    code: &'static str,
 }
 
 /// The metrics of one server. Names begin with `nworkflow_` and end with their unit.
@@ -97,7 +96,7 @@ pub struct Metrics {
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
     authentications: Family<OutcomeLabels, Counter>,
-    store_errors: Family<KindLabels, Counter>,
+    problems: Family<CodeLabels, Counter>,
     uptime: Gauge,
 }
 
@@ -113,7 +112,7 @@ impl Metrics {
             durations: Family::new_with_constructor(durations),
             in_flight: Gauge::default(),
             authentications: Family::default(),
-            store_errors: Family::default(),
+            problems: Family::default(),
             uptime: Gauge::default(),
         };
         let registry = &mut metrics.registry;
@@ -126,7 +125,7 @@ impl Metrics {
         );
         registry.register("http_requests_in_flight", "Requests at work", metrics.in_flight.clone());
         registry.register("authentications", "Checked tokens by outcome: accepted, or an error code", metrics.authentications.clone());
-        registry.register("store_errors", "Failed calls of the store by kind", metrics.store_errors.clone());
+        registry.register("http_problems", "Answered problems by code", metrics.problems.clone());
         registry.register_with_unit("uptime", "Time since the start", Unit::Seconds, metrics.uptime.clone());
         registry.register("build", "The version of the server", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         metrics
@@ -157,16 +156,9 @@ impl Metrics {
         self.authentications.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
-    /// Counts a failed call of the store.
-    pub fn record_store_error(&self, error: &StoreError) {
-        let kind = match error {
-            StoreError::Unavailable(_) => "unavailable",
-            StoreError::Contended(_) => "contended",
-            StoreError::OutcomeUnknown(_) => "outcome_unknown",
-            StoreError::Corrupt { .. } => "corrupt",
-            StoreError::Internal(_) => "internal",
-        };
-        self.store_errors.get_or_create(&KindLabels { kind }).inc();
+    /// Counts an answered problem by its code.
+    pub fn record_problem(&self, code: &'static str) {
+        self.problems.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// Time since the start.
@@ -257,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_and_store_errors_are_counted_by_kind() {
+    fn outcomes_and_problems_are_counted_by_code() {
         let metrics = Metrics::new();
         metrics.record_authentication("token_expired");
-        metrics.record_store_error(&StoreError::Unavailable("away".into()));
+        metrics.record_problem("store_unavailable");
         let text = metrics.encode();
         assert!(text.contains("nworkflow_authentications_total{outcome=\"token_expired\"} 1\n"), "{text}");
-        assert!(text.contains("nworkflow_store_errors_total{kind=\"unavailable\"} 1\n"), "{text}");
+        assert!(text.contains("nworkflow_http_problems_total{code=\"store_unavailable\"} 1\n"), "{text}");
         assert!(text.contains("nworkflow_uptime_seconds 0\n"), "{text}");
     }
 }

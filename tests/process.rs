@@ -242,6 +242,8 @@ fn a_token_needs_the_key_of_dev_and_says_so() {
 #[test]
 fn serve_needs_an_issuer() {
     assert_fails(&Place::new().run(&["serve"]), 2, &["auth.issuers.NAME.issuer", "nworkflow-state dev"]);
+    let development = ["serve", "--set", "auth.development=true"];
+    assert_fails(&Place::new().run(&development), 2, &["auth.development is set", "nworkflow-state dev"]);
 }
 
 #[test]

@@ -73,10 +73,7 @@ impl From<ConfigError> for Failure {
 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
-        match error {
-            StartError::Configuration(reason) => Self::Configuration(reason),
-            StartError::InUse(reason) | StartError::Failed(reason) => Self::Other(reason),
-        }
+        if error.is_configuration() { Self::Configuration(error.to_string()) } else { Self::Other(error.to_string()) }
     }
 }
 

@@ -25,6 +25,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Version::V3_1 => OpenApiVersion::V3_1,
         Version::V3_0 => OpenApiVersion::V3_0,
     });
-    print(&format!("{}\n", document.trim_end()))?;
+    print(&format!("{}\n", document?.trim_end()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -67,6 +67,55 @@ impl Expected {
     }
 }
 
+/// Versions that a precondition names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tags {
+    /// `*`: whatever version there is.
+    Any,
+    /// These versions.
+    Versions(Vec<Version>),
+}
+
+impl Tags {
+    fn holds(&self, current: Option<Version>) -> bool {
+        match (self, current) {
+            (_, None) => false,
+            (Self::Any, Some(_)) => true,
+            (Self::Versions(versions), Some(current)) => versions.contains(&current),
+        }
+    }
+}
+
+/// The preconditions of a request (RFC 9110 section 13), which compare version numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Precondition {
+    /// `If-Match`: the resource must have one of these.
+    pub if_match: Option<Tags>,
+    /// `If-None-Match`: the resource must have none of these.
+    pub if_none_match: Option<Tags>,
+}
+
+impl Precondition {
+    /// Whether a resource whose live version is `current` (`None`: absent) meets the preconditions.
+    #[must_use]
+    pub fn is_met_by(&self, current: Option<Version>) -> bool {
+        self.if_match.as_ref().is_none_or(|tags| tags.holds(current)) && self.if_none_match.as_ref().is_none_or(|tags| !tags.holds(current))
+    }
+
+    /// The same condition as the stores evaluate it, when it can be said so: no condition, one version, or one `*`. A list of versions
+    /// and `If-None-Match` with a version need a compare-and-set.
+    #[must_use]
+    pub fn as_expected(&self) -> Option<Expected> {
+        match (&self.if_match, &self.if_none_match) {
+            (None, None) => Some(Expected::Any),
+            (Some(Tags::Any), None) => Some(Expected::Present),
+            (Some(Tags::Versions(versions)), None) if versions.len() == 1 => versions.first().copied().map(Expected::Exactly),
+            (None, Some(Tags::Any)) => Some(Expected::Absent),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +133,16 @@ mod tests {
         assert!(!Expected::Exactly(five.unwrap_or(Version(1))).is_met_by(None));
         assert!(Expected::Absent.is_met_by(None) && !Expected::Absent.is_met_by(five));
         assert!(Expected::Present.is_met_by(five) && !Expected::Present.is_met_by(None));
+    }
+
+    #[test]
+    fn a_list_of_tags_holds_when_one_does() {
+        let [one, two] = [1, 2].map(|number| Version::new(number).unwrap());
+        let list = Precondition { if_match: Some(Tags::Versions(vec![one, two])), if_none_match: None };
+        assert!(list.is_met_by(Some(two)) && !list.is_met_by(None) && list.as_expected().is_none());
+        let not_two = Precondition { if_match: None, if_none_match: Some(Tags::Versions(vec![two])) };
+        assert!(not_two.is_met_by(None) && not_two.is_met_by(Some(one)) && !not_two.is_met_by(Some(two)));
+        let create = Precondition { if_match: None, if_none_match: Some(Tags::Any) };
+        assert_eq!(create.as_expected(), Some(Expected::Absent));
     }
 }

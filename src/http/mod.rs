@@ -1,5 +1,122 @@
-//! The edge: what comes in over HTTP and what goes out.
+//! HTTP: routes, identity, problems, the API document. The outermost room.
+//!
+//! A request passes the edge (`edge.rs`: id, limits, deadline, log line), then the guard of its route (`operation.rs`: token and
+//! permissions, before any store is touched), then its handler (`routes/`), which calls one service.
 
+mod answer;
 pub mod auth;
+mod body;
+mod conditional;
+mod edge;
+mod extract;
+mod openapi;
+mod openapi_30;
+mod operation;
+mod problem;
+mod query;
+pub mod routes;
 pub mod server;
 mod stall;
+mod write;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use http::Method;
+use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use self::auth::Authenticator;
+use crate::config::Config;
+use crate::domain::clock::Clock;
+use crate::service::Services;
+use crate::telemetry::Metrics;
+
+pub use openapi::Documents;
+pub use operation::{Access, Operation};
+
+/// What handlers and layers share. Clones are the same state.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+/// The parts of an [`AppState`].
+pub struct Shared {
+    /// The use cases.
+    pub services: Services,
+    /// Verifies tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// The settings.
+    pub config: Config,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The time, for request ids.
+    pub clock: Clock,
+    /// The API document.
+    pub documents: Documents,
+    /// Places for requests at work.
+    pub places: Arc<Semaphore>,
+}
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl AppState {
+    /// A state of these parts.
+    #[must_use]
+    pub fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+/// The routes of the API, apart from a running server.
+pub struct Surface {
+    /// The routes, without their state.
+    pub router: Router<AppState>,
+    /// The API document.
+    pub documents: Documents,
+    /// Every operation with its declaration.
+    pub operations: Vec<(Method, String, Operation)>,
+}
+
+/// Puts the routes together. `metrics_here` adds `/metrics` to the API's own port.
+///
+/// # Errors
+/// The API document does not serialise.
+pub fn surface(metrics_here: bool) -> Result<Surface, serde_json::Error> {
+    let api = operation::Api::new(OpenApiRouter::with_openapi(openapi::frame()));
+    let api = routes::states::add(api);
+    let api = routes::variables::add(api);
+    let api = routes::operations::add(api, metrics_here);
+    let api = routes::documents::add(api);
+    let (router, document, operations) = api.into_parts();
+    let documents = Documents::build(&document, &operations)?;
+    Ok(Surface { router, documents, operations })
+}
+
+/// The router of the API's port: routes, fallbacks, edge.
+pub fn router(routes: Router<AppState>, state: AppState) -> Router {
+    let routes = if state.config.server.docs { routes.merge(docs()) } else { routes };
+    routes
+        .fallback(edge::no_route)
+        .method_not_allowed_fallback(edge::no_method)
+        .layer(from_fn_with_state(state.clone(), edge::edge))
+        .with_state(state)
+}
+
+/// Swagger UI, from the binary, on this server's own document.
+fn docs() -> Router<AppState> {
+    SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")).into()
+}
+
+/// The router of the metrics' own port.
+pub fn metrics_router(state: AppState) -> Router {
+    Router::new().route("/metrics", axum::routing::get(routes::operations::get_metrics)).with_state(state)
+}

@@ -148,6 +148,17 @@ pub enum Lookup<R> {
     Absent,
 }
 
+impl<R> Lookup<R> {
+    /// The record, when the key is there.
+    #[must_use]
+    pub fn live(self) -> Option<R> {
+        match self {
+            Self::Live(record) => Some(record),
+            Self::Gone(_) | Self::Absent => None,
+        }
+    }
+}
+
 /// A tombstone that a delete left: its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tombstone {

@@ -1,5 +1,7 @@
-//! What the tests stand on.
+//! What several test modules need.
 
 pub(crate) mod issuer;
 pub(crate) mod keys;
+pub(crate) mod postgres;
+pub(crate) mod proxy;
 pub(crate) mod tokens;

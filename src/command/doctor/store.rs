@@ -5,7 +5,8 @@ use crate::app::{self, AppOptions, StartError};
 use crate::config::{Config, Secret};
 use crate::domain::clock::Clock;
 use crate::lifecycle::Lifecycle;
-use crate::store::sqlite::DATABASE_FILE;
+use crate::store::StoreError;
+use crate::store::sqlite::{DATABASE_FILE, FolderInUse};
 
 pub(super) async fn examine(config: &Config) -> (String, Finding) {
     if config.database.is_embedded() {
@@ -26,14 +27,14 @@ async fn open(config: Config) -> Finding {
     let lifecycle = Lifecycle::new();
     let opened = app::open_store(&config, AppOptions { development: false }, Clock::new(), &lifecycle).await;
     let finding = match opened {
-        Err(StartError::InUse(reason)) => Finding::Note(reason),
-        Err(StartError::Configuration(reason) | StartError::Failed(reason)) => Finding::Wrong(reason),
+        Err(StartError::Store(StoreError::Unavailable(cause))) if cause.is::<FolderInUse>() => Finding::Note(cause.to_string()),
+        Err(error) => Finding::Wrong(error.to_string()),
         Ok(store) => {
             let answer = store.ping().await;
             store.close().await;
             match answer {
                 Ok(()) => Finding::Fine("answers, its schema is current, and the server's role is bound by row level security".to_owned()),
-                Err(error) => Finding::Wrong(with_sources(&error)),
+                Err(error) => Finding::Wrong(app::with_causes(&error)),
             }
         }
     };
@@ -42,15 +43,4 @@ async fn open(config: Config) -> Finding {
         (Finding::Fine(_), true) => Finding::Fine("answers, and its schema is current".to_owned()),
         (finding, _) => finding,
     }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -1,0 +1,99 @@
+//! Request bodies: read within limits of size and time; and, for a request that was refused early, read to its end so that the client
+//! gets the answer instead of a reset connection.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::extract::single_header;
+use crate::error::{Code, Error, Result};
+
+/// Reads a body of at most `limit` bytes within `timeout`.
+///
+/// # Errors
+/// It is larger, slower, or broke off.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout: Duration) -> Result<Bytes> {
+    let too_large = || Error::new(Code::BodyTooLarge, format!("The body is larger than {limit} bytes.")).with_limit(limit as u64);
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()).and_then(|length| length.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Error::new(Code::InvalidJson, "The body broke off.").with_cause(error)),
+        Err(_) => Err(Error::new(Code::BodyTimeout, format!("The body did not arrive within {} ms.", timeout.as_millis()))),
+    }
+}
+
+/// Checks that a body is announced as JSON in UTF-8, or not announced at all.
+///
+/// # Errors
+/// Another media type, character set or content encoding.
+pub(super) fn check_json(headers: &HeaderMap) -> Result<()> {
+    let unsupported = |detail: &str| Error::new(Code::UnsupportedMediaType, detail);
+    if let Some(encoding) = headers.get(CONTENT_ENCODING)
+        && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
+    {
+        return Err(unsupported("The body must come without a Content-Encoding."));
+    }
+    let Some(content_type) = single_header(headers, CONTENT_TYPE.as_str())? else { return Ok(()) };
+    let mut parts = content_type.split(';').map(str::trim);
+    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Err(unsupported("The body must be application/json."));
+    }
+    let foreign_charset = parts.filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
+        let value = value.trim_matches('"');
+        name.eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8") && !value.eq_ignore_ascii_case("utf8")
+    });
+    if foreign_charset { Err(unsupported("The body must be UTF-8.")) } else { Ok(()) }
+}
+
+/// A request body that two hold: the handler, which may drop it half read, and the edge, which then reads the rest.
+#[derive(Clone)]
+pub(super) struct SharedBody(Arc<Mutex<Body>>);
+
+impl SharedBody {
+    pub(super) fn new(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(body)))
+    }
+
+    /// Reads and drops what the handler left, at most `limit` bytes and within `timeout`.
+    pub(super) async fn drain(self, limit: usize, timeout: Duration) {
+        let rest = async {
+            let mut left = limit;
+            let mut body = self;
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(timeout, rest).await;
+    }
+}
+
+impl HttpBody for SharedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
+        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut *body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+    }
+}

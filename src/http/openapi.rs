@@ -1,0 +1,302 @@
+//! The API document: what the handlers describe, completed with what their declarations say (`http/operation.rs`), so that guard and
+//! document cannot differ. Built from the routes alone, without a database.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::openapi_30;
+use super::operation::{Access, Operation};
+use super::problem::PROBLEM_JSON;
+use crate::domain::id::{MAX_ID_BYTES, MAX_NAME_BYTES};
+use crate::domain::version::Version;
+use crate::error::Code;
+
+/// The document in both versions, as it is served.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// OpenAPI 3.1.
+    pub openapi_31: Bytes,
+    /// OpenAPI 3.0, for tools that read no later one.
+    pub openapi_30: Bytes,
+}
+
+impl Documents {
+    /// Completes and serialises the document.
+    ///
+    /// # Errors
+    /// The handlers' document does not serialise.
+    pub fn build(document: &utoipa::openapi::OpenApi, operations: &[(Method, String, Operation)]) -> Result<Self, serde_json::Error> {
+        let mut document = serde_json::to_value(document)?;
+        for (method, path, operation) in operations {
+            complete(&mut document, method, path, operation);
+        }
+        let older = openapi_30::convert(document.clone());
+        Ok(Self { openapi_31: pretty(&document)?, openapi_30: pretty(&older)? })
+    }
+}
+
+fn pretty(document: &Value) -> Result<Bytes, serde_json::Error> {
+    let mut text = serde_json::to_vec_pretty(document)?;
+    text.push(b'\n');
+    Ok(text.into())
+}
+
+/// The frame of the document: what does not belong to one route.
+#[must_use]
+pub(super) fn frame() -> utoipa::openapi::OpenApi {
+    use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+    use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApiBuilder, ServerBuilder, tag::TagBuilder};
+
+    let tag = |name: &str, description: &str| TagBuilder::new().name(name).description(Some(description)).build();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token of a configured issuer, for this server's audience. Each operation lists the permissions that its roles must hold as `x-permissions`."))
+        .build();
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("nworkflow-state")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(
+                    "The memory of the nWorkflow engine: workflow states with their history, and variables in four scopes. \
+                     JSON documents are kept as the bytes that came in. Every write makes a new version; versions of a key only grow. \
+                     Errors are problems (RFC 9457) with a stable `code`.",
+                ))
+                .license(Some(LicenseBuilder::new().name("Apache-2.0").url(Some("https://www.apache.org/licenses/LICENSE-2.0")).build()))
+                .build(),
+        )
+        .servers(Some([ServerBuilder::new().url("/").description(Some("This server")).build()]))
+        .tags(Some([
+            tag("States", "Workflow states and their history."),
+            tag("Variables", "Variables in the scopes global, workflow, session and user."),
+            tag("Operations", "Health, limits and metrics."),
+            tag("Documents", "What the server says about itself."),
+        ]))
+        .components(Some(
+            ComponentsBuilder::new()
+                .security_scheme("bearer", SecurityScheme::Http(bearer))
+                .schema_from::<super::problem::Problem<'_>>()
+                .schema_from::<super::problem::ProblemItem<'_>>()
+                .build(),
+        ))
+        .build()
+}
+
+fn complete(document: &mut Value, method: &Method, path: &str, operation: &Operation) {
+    let schemas = document.pointer("/components/schemas").cloned().unwrap_or_default();
+    let verb = method.as_str().to_ascii_lowercase();
+    let Some(entry) = document.pointer_mut(&format!("/paths/{}/{verb}", path.replace('~', "~0").replace('/', "~1"))) else { return };
+    let Some(described) = entry.as_object_mut() else { return };
+
+    let mut parameters = path_parameters(path);
+    parameters.extend(described.remove("parameters").and_then(|own| own.as_array().cloned()).unwrap_or_default());
+    parameters.extend(header_parameters(operation, method));
+    if !parameters.is_empty() {
+        described.insert("parameters".into(), Value::Array(parameters));
+    }
+    add_access(described, operation);
+    add_examples(described, &schemas);
+    add_success_headers(described, operation, method);
+    add_problems(described, operation);
+    if let Some(head) = operation.head {
+        let probe = head_of(described, head);
+        if let Some(item) = document.pointer_mut(&format!("/paths/{}", path.replace('/', "~1"))).and_then(Value::as_object_mut) {
+            item.insert("head".into(), probe);
+        }
+    }
+}
+
+fn path_parameters(path: &str) -> Vec<Value> {
+    let id = |what: &str| {
+        (
+            format!("The {what}: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, not `.` and not `..`."),
+            json!({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$", "minLength": 1, "maxLength": MAX_ID_BYTES}),
+            "order",
+        )
+    };
+    let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+    names
+        .map(|name| {
+            let (description, schema, example) = match name {
+                "workflow_id" => id("workflow"),
+                "execution_id" => id("execution"),
+                "version" => ("The version.".to_owned(), json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}), "1"),
+                "scope" => (
+                    "`global`, `workflow:ID`, `session:ID`, `user:ID`, or `user:me` for the caller.".to_owned(),
+                    json!({"type": "string", "pattern": "^(global|workflow:.+|session:.+|user:.+)$", "minLength": 1, "maxLength": 265}),
+                    "workflow:order",
+                ),
+                "name" => (
+                    "1 to 256 bytes of UTF-8 without control, bidirectional-control and zero-width characters, not `.` and not `..`; `/` travels as `%2F`.".to_owned(),
+                    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_BYTES}),
+                    "tax",
+                ),
+                _ => ("The error code.".to_owned(), json!({"type": "string", "pattern": "^[a-z][a-z_]{0,63}$", "maxLength": 64}), "state_not_found"),
+            };
+            let example = if name == "version" { json!(1) } else { json!(example) };
+            json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema, "example": example})
+        })
+        .collect()
+}
+
+fn header(name: &str, description: &str, schema: &Value) -> Value {
+    json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
+}
+
+fn header_parameters(operation: &Operation, method: &Method) -> Vec<Value> {
+    let text = |limit: usize| json!({"type": "string", "maxLength": limit});
+    let tags = json!({"type": "string", "pattern": "^(\\*|(W/)?\"[1-9][0-9]{0,15}\"(, *(W/)?\"[1-9][0-9]{0,15}\")*)$", "maxLength": 2048});
+    let mut headers = Vec::new();
+    if operation.conditional {
+        headers.push(header(
+            "If-Match",
+            "Only when the resource has one of these versions: `\"3\"`, a list, or `*` for any. Else 412.",
+            &tags,
+        ));
+        let none = if *method == Method::GET {
+            "304 when the resource has one of these versions."
+        } else {
+            "Only when the resource has none of these versions; `*`: only when it does not exist. Else 412."
+        };
+        headers.push(header("If-None-Match", none, &tags));
+    }
+    if operation.writes {
+        headers.push(header("Idempotency-Key", "1 to 255 printable ASCII characters. An equal request with the same key within 24 hours is answered with the stored answer of the first one.", &text(255)));
+        headers.push(header("Prefer", "`return=minimal`: answer 204 without a representation.", &text(255)));
+    }
+    if operation.reads_fresh {
+        headers.push(header("Cache-Control", "`no-cache`: read the store, not a cache.", &text(255)));
+        headers.push(header(
+            "X-Min-Version",
+            "Never answer an older version; 412 when there is none as recent.",
+            &json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}),
+        ));
+    }
+    if operation.access != Access::Open {
+        headers.push(header("X-Tenant-Id", "Selects among the organizations that the token names.", &text(MAX_ID_BYTES)));
+        headers.push(header("X-Request-Timeout-Ms", "Lowers the deadline.", &json!({"type": "integer", "format": "int64", "minimum": 1})));
+    }
+    headers
+}
+
+fn add_access(described: &mut Map<String, Value>, operation: &Operation) {
+    let Access::Guarded(permissions) = operation.access else {
+        described.insert("security".into(), json!([]));
+        return;
+    };
+    described.insert("security".into(), json!([{"bearer": []}]));
+    described.insert("x-permissions".into(), permissions.iter().map(|permission| json!(permission.name())).collect());
+    let needed: Vec<String> = permissions.iter().map(|permission| format!("`{}`", permission.name())).collect();
+    let mut sentence = format!("Needs the permission {}", needed.join(" and "));
+    if !operation.also.is_empty() {
+        described.insert(
+            "x-permissions-conditional".into(),
+            operation.also.iter().map(|(permission, when)| json!({"permission": permission.name(), "when": when})).collect(),
+        );
+        for (permission, when) in &operation.also {
+            sentence.push_str(&format!("; `{}` {when}", permission.name()));
+        }
+    }
+    let description = described.get("description").and_then(Value::as_str).unwrap_or_default();
+    let description = if description.is_empty() { format!("{sentence}.") } else { format!("{description}\n\n{sentence}.") };
+    described.insert("description".into(), description.into());
+}
+
+/// Each body's example is that of its schema.
+fn add_examples(described: &mut Map<String, Value>, schemas: &Value) {
+    let add = |content: Option<&mut Value>| {
+        for media in content.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+            let name = media.pointer("/schema/$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
+            if let Some(example) = name.and_then(|name| schemas.pointer(&format!("/{name}/example"))) {
+                media["example"] = example.clone();
+            }
+        }
+    };
+    add(described.get_mut("requestBody").and_then(|body| body.get_mut("content")));
+    for response in described.get_mut("responses").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        add(response.get_mut("content"));
+    }
+}
+
+fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation, method: &Method) {
+    let Some(responses) = described.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    if operation.writes && *method != Method::DELETE {
+        responses.insert("204".into(), json!({"description": "Written, with `Prefer: return=minimal`"}));
+    }
+    if operation.conditional && !operation.writes {
+        responses.insert("304".into(), json!({"description": "The client has this version"}));
+    }
+    for (status, response) in responses.iter_mut() {
+        let mut headers = Map::new();
+        headers.insert("X-Request-Id".into(), text("The request's id, also in the server's log."));
+        if operation.conditional && *method != Method::DELETE {
+            headers.insert("ETag".into(), text("The version in quotes."));
+        }
+        if status == "201" {
+            headers.insert("Location".into(), text("The path of the resource."));
+        }
+        if operation.writes {
+            headers.insert("Idempotency-Replayed".into(), text("`true` when this is the stored answer of an earlier, equal request."));
+        }
+        if operation.reads_fresh {
+            headers.insert("Cache-Status".into(), text("Which tier answered (RFC 9211)."));
+        }
+        response["headers"] = Value::Object(headers);
+    }
+}
+
+fn add_problems(described: &mut Map<String, Value>, operation: &Operation) {
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in &operation.codes {
+        let codes = by_status.entry(code.status()).or_default();
+        if !codes.contains(code) {
+            codes.push(*code);
+        }
+    }
+    let path = "/workflows/order/executions/e1/state";
+    for (status, mut codes) in by_status {
+        codes.sort_unstable();
+        let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.name(), code.title())).collect();
+        let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
+        let example = codes.first().map(|code| {
+            json!({"type": format!("/errors/{}", code.name()), "title": code.title(), "status": status, "detail": code.help(), "instance": path,
+                   "code": code.name(), "request_id": "0199b2f5-6a4e-7cc1-b0a5-3f6d2f0a9c11"})
+        });
+        let mut headers =
+            json!({"X-Request-Id": {"description": "The request's id, also in the server's log.", "schema": {"type": "string"}}});
+        if status == 401 {
+            headers["WWW-Authenticate"] = json!({"description": "How to authenticate (RFC 6750).", "schema": {"type": "string"}});
+        }
+        if matches!(status, 409 | 503) {
+            headers["Retry-After"] =
+                json!({"description": "Seconds after which a retry makes sense.", "schema": {"type": "integer", "minimum": 0}});
+        }
+        let response = json!({
+            "description": lines.join("; "), "headers": headers, "x-codes": names,
+            "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+        });
+        if let Some(responses) = described.get_mut("responses").and_then(Value::as_object_mut) {
+            responses.insert(status.to_string(), response);
+        }
+    }
+}
+
+/// The HEAD operation beside a GET: the same without bodies.
+fn head_of(get: &Map<String, Value>, operation_id: &str) -> Value {
+    let mut head = get.clone();
+    let summary = get.get("summary").and_then(Value::as_str).unwrap_or_default();
+    head.insert("operationId".into(), operation_id.into());
+    head.insert("summary".into(), format!("Probe: {}", summary.to_lowercase()).into());
+    head.insert("description".into(), "The headers of the GET, without a body.".into());
+    for response in head.get_mut("responses").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        if let Some(response) = response.as_object_mut() {
+            response.remove("content");
+        }
+    }
+    Value::Object(head)
+}

@@ -1,0 +1,200 @@
+//! The declaration of an operation: who may call it and what it can refuse. Declared once, where the route is added; the guard enforces
+//! it, the API document publishes it (`http/openapi.rs`), and the tests hold every answer they ever see against it.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use http::Method;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::AppState;
+use super::auth::Authenticator;
+use crate::domain::principal::Permission;
+use crate::error::{Code, Error, Result};
+
+/// Who may call an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone, without a token.
+    Open,
+    /// Principals that hold all of these permissions.
+    Guarded(&'static [Permission]),
+}
+
+/// One operation beside its handler. Build it with [`Operation::open`] or [`Operation::guarded`].
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// Who may call it.
+    pub access: Access,
+    /// Permissions that some requests need beside those: which, and when.
+    pub also: Vec<(Permission, &'static str)>,
+    /// The codes that it can answer.
+    pub codes: Vec<Code>,
+    /// Whether it takes `If-Match` and `If-None-Match`.
+    pub conditional: bool,
+    /// Whether it takes `Idempotency-Key` and `Prefer`.
+    pub writes: bool,
+    /// Whether it takes `Cache-Control: no-cache` and `X-Min-Version`.
+    pub reads_fresh: bool,
+    /// The id of the HEAD operation beside it.
+    pub head: Option<&'static str>,
+}
+
+/// What the edge itself can refuse.
+const EDGE: &[Code] =
+    &[Code::InvalidHeader, Code::UriTooLong, Code::HeadersTooLarge, Code::Internal, Code::Overloaded, Code::DeadlineExceeded];
+/// What the guard can refuse.
+const GUARD: &[Code] =
+    &[Code::TokenMissing, Code::TokenInvalid, Code::TokenExpired, Code::TenantMissing, Code::TenantForbidden, Code::PermissionMissing];
+/// What every write can refuse.
+const WRITE: &[Code] = &[
+    Code::InvalidEtag,
+    Code::BodyTimeout,
+    Code::Conflict,
+    Code::IdempotencyInFlight,
+    Code::IdempotencyKeyReused,
+    Code::PreconditionFailed,
+    Code::BodyTooLarge,
+    Code::StoreUnavailable,
+    Code::OutcomeUnknown,
+    // A body that breaks off.
+    Code::InvalidJson,
+];
+/// What every JSON body can be refused for.
+const JSON: &[Code] = &[
+    Code::DuplicateMember,
+    Code::NulNotAllowed,
+    Code::LoneSurrogate,
+    Code::UnknownMember,
+    Code::UnsupportedMediaType,
+    Code::InvalidType,
+    Code::NumberOutOfRange,
+    Code::MissingMember,
+    Code::DocumentTooDeep,
+];
+
+impl Operation {
+    fn new(access: Access) -> Self {
+        Self { access, also: Vec::new(), codes: EDGE.to_vec(), conditional: false, writes: false, reads_fresh: false, head: None }
+    }
+
+    /// An operation that needs no token.
+    #[must_use]
+    pub fn open() -> Self {
+        Self::new(Access::Open)
+    }
+
+    /// An operation that needs all of these permissions.
+    #[must_use]
+    pub fn guarded(permissions: &'static [Permission]) -> Self {
+        Self::new(Access::Guarded(permissions)).refuses(GUARD)
+    }
+
+    /// Some requests need this permission as well; `when` completes the sentence "needed ...". The service checks it.
+    #[must_use]
+    pub fn also(mut self, permission: Permission, when: &'static str) -> Self {
+        self.also.push((permission, when));
+        self
+    }
+
+    /// Adds codes that the operation can answer.
+    #[must_use]
+    pub fn refuses(mut self, codes: &[Code]) -> Self {
+        self.codes.extend_from_slice(codes);
+        self
+    }
+
+    /// A write of one resource: preconditions, idempotency key, preference.
+    #[must_use]
+    pub fn writes(mut self) -> Self {
+        self.writes = true;
+        self.conditional = true;
+        self.refuses(WRITE)
+    }
+
+    /// It takes a JSON body.
+    #[must_use]
+    pub fn takes_json(self) -> Self {
+        self.refuses(JSON)
+    }
+
+    /// A read of one resource: preconditions, freshness, and a HEAD operation beside it.
+    #[must_use]
+    pub fn reads_one(mut self, head: &'static str) -> Self {
+        self.conditional = true;
+        self.reads_fresh = true;
+        self.head = Some(head);
+        self.refuses(&[Code::InvalidEtag, Code::PreconditionFailed, Code::VersionNotReached, Code::StoreUnavailable])
+    }
+
+    /// A read of a list or a past version.
+    #[must_use]
+    pub fn reads(self) -> Self {
+        self.refuses(&[Code::InvalidParameter, Code::StoreUnavailable])
+    }
+}
+
+/// Routes with their declarations. The only way to add a route of the API.
+pub(super) struct Api {
+    router: OpenApiRouter<AppState>,
+    operations: Vec<(Method, String, Operation)>,
+}
+
+impl Api {
+    /// An API without routes.
+    #[must_use]
+    pub(super) fn new(router: OpenApiRouter<AppState>) -> Self {
+        Self { router, operations: Vec::new() }
+    }
+
+    /// Adds one handler (one `routes!(handler)`) with its declaration.
+    #[must_use]
+    pub(super) fn route(mut self, (schemas, paths, methods): UtoipaMethodRouter<AppState>, operation: Operation) -> Self {
+        for (path, item) in &paths.paths {
+            let by_method = [
+                (Method::GET, &item.get),
+                (Method::PUT, &item.put),
+                (Method::POST, &item.post),
+                (Method::DELETE, &item.delete),
+                (Method::PATCH, &item.patch),
+            ];
+            for (method, _) in by_method.into_iter().filter(|(_, declared)| declared.is_some()) {
+                self.operations.push((method, path.clone(), operation.clone()));
+            }
+        }
+        let access = operation.access;
+        let methods = methods.route_layer(from_fn(move |request: Request, next: Next| guard(access, request, next)));
+        self.router = self.router.routes((schemas, paths, methods));
+        self
+    }
+
+    /// The router, the document as the handlers describe it, and the declarations.
+    pub(super) fn into_parts(self) -> (axum::Router<AppState>, utoipa::openapi::OpenApi, Vec<(Method, String, Operation)>) {
+        let (router, document) = self.router.split_for_parts();
+        (router, document, self.operations)
+    }
+}
+
+/// Lets a request pass to its handler when its token is good and holds the declared permissions. No store is touched before.
+async fn guard(access: Access, mut request: Request, next: Next) -> Result<Response> {
+    let Access::Guarded(permissions) = access else { return Ok(next.run(request).await) };
+    let Some(Extension(authenticator)) = request.extensions().get::<Extension<Arc<Authenticator>>>().cloned() else {
+        return Err(Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the guard has no authenticator"));
+    };
+    let principal = authenticator.authenticate(request.headers()).await?;
+    if let Some(missing) = permissions.iter().find(|permission| !principal.may(**permission)) {
+        let mut response = axum::response::IntoResponse::into_response(Error::new(
+            Code::PermissionMissing,
+            format!("The permission {} is missing.", missing.name()),
+        ));
+        response.extensions_mut().insert(principal);
+        return Ok(response);
+    }
+    request.extensions_mut().insert(Arc::clone(&principal));
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(principal);
+    Ok(response)
+}

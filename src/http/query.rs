@@ -1,0 +1,109 @@
+//! The query string, read strictly: invalid UTF-8 is an error, unknown parameters are not.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::domain::version::Version;
+use crate::error::{Code, Error, Result};
+
+/// The parameters of a request, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads the part behind `?`.
+    ///
+    /// # Errors
+    /// A parameter is not percent-encoded UTF-8.
+    pub(super) fn parse(query: &str) -> Result<Self> {
+        let decode = |text: &str| -> Result<String> {
+            let spaced = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
+            let decoded = percent_decode_str(&spaced).decode_utf8();
+            decoded.map(Cow::into_owned).map_err(|_| Error::new(Code::InvalidParameter, "The query is not percent-encoded UTF-8."))
+        };
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode(name)?, decode(value)?))
+        });
+        Ok(Self(pairs.collect::<Result<_>>()?))
+    }
+
+    /// All values of a parameter.
+    pub(super) fn all<'query, 'name>(&'query self, name: &'name str) -> impl Iterator<Item = &'query str> + use<'query, 'name> {
+        self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The one value of a parameter.
+    ///
+    /// # Errors
+    /// The parameter is there twice.
+    pub(super) fn one<'query>(&'query self, name: &str) -> Result<Option<&'query str>> {
+        let mut values = self.all(name);
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(Error::new(Code::InvalidParameter, format!("The parameter {name} is there twice.")));
+        }
+        Ok(first)
+    }
+
+    /// The parameter `limit`: 50 when absent, at most 1000.
+    ///
+    /// # Errors
+    /// It is not a positive integer.
+    pub(super) fn limit(&self) -> Result<usize> {
+        let Some(text) = self.one("limit")? else { return Ok(DEFAULT_LIMIT) };
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.bytes().all(|byte| byte == b'0');
+        if !digits {
+            return Err(Error::new(Code::InvalidParameter, "The parameter limit must be a positive integer."));
+        }
+        // A number that does not even fit is above the maximum too.
+        Ok(text.parse().unwrap_or(MAX_LIMIT).min(MAX_LIMIT))
+    }
+
+    /// A parameter that is a version.
+    ///
+    /// # Errors
+    /// It is not a version.
+    pub(super) fn version(&self, name: &str) -> Result<Option<Version>> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        version(text).map(Some).ok_or_else(|| {
+            Error::new(Code::InvalidParameter, format!("The parameter {name} must be an integer between 1 and {}.", Version::MAX))
+        })
+    }
+}
+
+/// A version in decimal digits.
+pub(super) fn version(text: &str) -> Option<Version> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits { text.parse().ok().and_then(Version::new) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_repeated() {
+        let query = Query::parse("name=a%2Fb&name=c+d&&prefix&_=1700").unwrap();
+        assert_eq!(query.all("name").collect::<Vec<_>>(), ["a/b", "c d"]);
+        assert_eq!(query.one("prefix").unwrap(), Some(""));
+        assert!(query.one("name").is_err());
+        assert!(Query::parse("a=%ff").is_err());
+    }
+
+    #[test]
+    fn limits_are_clamped_not_guessed() {
+        let limit = |text: &str| Query::parse(&format!("limit={text}")).unwrap().limit().ok();
+        assert_eq!(Query::default().limit().ok(), Some(50));
+        assert_eq!([limit("1"), limit("1000"), limit("99999999999999999999")], [Some(1), Some(1000), Some(1000)]);
+        assert_eq!([limit("0"), limit("-1"), limit(""), limit("ten"), limit("1.5")], [None; 5]);
+    }
+
+    #[test]
+    fn versions_are_digits() {
+        assert_eq!(version("7").map(Version::get), Some(7));
+        assert!(["", "0", "-1", "+1", "1.0", "9007199254740992"].iter().all(|text| version(text).is_none()));
+    }
+}

@@ -1,0 +1,146 @@
+//! A request that writes: its caller, preconditions, idempotency key, preference and body, read in the order in which they are refused.
+
+use std::marker::PhantomData;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
+use http::request::Parts;
+use uuid::Uuid;
+
+use super::extract::{RequestId, caller, single_header};
+use super::{AppState, body, conditional};
+use crate::domain::document;
+use crate::error::{Code, Error, Result};
+use crate::service::{IdempotencyKey, WriteRequest};
+
+/// Longest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+
+/// Which body an operation takes.
+pub(super) trait BodyKind: Send {
+    /// Whether it is JSON. Otherwise the operation takes none, and what comes is dropped.
+    const IS_JSON: bool;
+
+    /// The greatest size in bytes.
+    fn limit(state: &AppState) -> usize;
+}
+
+/// The body of a state or checkpoint.
+pub(super) struct StateBody;
+
+impl BodyKind for StateBody {
+    const IS_JSON: bool = true;
+
+    fn limit(state: &AppState) -> usize {
+        state.config.limits.state_body_bytes
+    }
+}
+
+/// Any other body.
+pub(super) struct SmallBody;
+
+impl BodyKind for SmallBody {
+    const IS_JSON: bool = true;
+
+    fn limit(state: &AppState) -> usize {
+        state.config.limits.body_bytes
+    }
+}
+
+/// No body.
+pub(super) struct NoBody;
+
+impl BodyKind for NoBody {
+    const IS_JSON: bool = false;
+
+    fn limit(state: &AppState) -> usize {
+        state.config.limits.body_bytes
+    }
+}
+
+/// A request that writes, with a body of kind `B`.
+pub(super) struct Write<B> {
+    /// For the service.
+    pub(super) request: WriteRequest,
+    /// Whether the client wants no representation back (`Prefer: return=minimal`).
+    pub(super) minimal: Option<bool>,
+    body: Bytes,
+    kind: PhantomData<B>,
+}
+
+impl<B: BodyKind> Write<B> {
+    /// The body as one validated JSON document.
+    ///
+    /// # Errors
+    /// What [`document::validate`] finds.
+    pub(super) fn document(&self) -> Result<&str> {
+        Ok(document::validate(&self.body)?)
+    }
+}
+
+impl<B: BodyKind> FromRequest<AppState> for Write<B> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self> {
+        let (parts, incoming) = request.into_parts();
+        let caller = caller(&parts)?;
+        let precondition = conditional::precondition(&parts.headers)?;
+        let key = idempotency_key(&parts)?;
+        let minimal = return_preference(&parts);
+        if B::IS_JSON {
+            body::check_json(&parts.headers)?;
+        }
+        let body = body::read(&parts.headers, incoming, B::limit(state), state.config.server.body_read_timeout_ms.into()).await?;
+        let idempotency = key.map(|key| IdempotencyKey { fingerprint: fingerprint(&parts, &body), key: key.to_owned() });
+        let request_id = parts.extensions.get::<RequestId>().map_or(Uuid::nil(), |id| id.uuid);
+        Ok(Self { request: WriteRequest { caller, request_id, precondition, idempotency }, minimal, body, kind: PhantomData })
+    }
+}
+
+/// The header `Idempotency-Key`; quotes around it (the form of structured fields) are not part of the key.
+fn idempotency_key(parts: &Parts) -> Result<Option<&str>> {
+    let Some(value) = single_header(&parts.headers, "idempotency-key")? else { return Ok(None) };
+    let key = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    let printable = key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if key.is_empty() || value.len() > MAX_KEY_BYTES || !printable {
+        return Err(Error::new(Code::InvalidHeader, format!("Idempotency-Key must be 1 to {MAX_KEY_BYTES} printable ASCII characters."))
+            .with_limit(MAX_KEY_BYTES as u64));
+    }
+    Ok(Some(key))
+}
+
+/// The preference `return` of RFC 7240: minimal (true) or representation (false). The first one counts.
+fn return_preference(parts: &Parts) -> Option<bool> {
+    let values = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).find_map(|preference| {
+        let preference = preference.split(';').next().unwrap_or_default().trim();
+        let (name, value) = preference.split_once('=')?;
+        match value.trim().trim_matches('"') {
+            "minimal" if name.trim().eq_ignore_ascii_case("return") => Some(true),
+            "representation" if name.trim().eq_ignore_ascii_case("return") => Some(false),
+            _ => None,
+        }
+    })
+}
+
+/// 128 bits of SHA-256 over method, path, query, content type, preconditions and body, each with its length in front.
+fn fingerprint(parts: &Parts, body: &[u8]) -> Uuid {
+    let mut context = Context::new(&SHA256);
+    let mut add = |part: &[u8]| {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    };
+    add(parts.method.as_str().as_bytes());
+    add(parts.uri.path().as_bytes());
+    add(parts.uri.query().unwrap_or_default().as_bytes());
+    for name in [CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH] {
+        let values: Vec<&[u8]> = parts.headers.get_all(&name).iter().map(http::HeaderValue::as_bytes).collect();
+        add(&values.join(&b','));
+    }
+    add(body);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&context.finish().as_ref()[..16]);
+    Uuid::from_bytes(bytes)
+}

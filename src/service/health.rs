@@ -1,0 +1,37 @@
+//! Whether the server can do its work.
+
+use std::time::Duration;
+
+use super::Memory;
+use crate::error::{Code, Error, Result};
+use crate::store::Backend;
+
+/// How long the store may take to show that it answers.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The use case of health checks.
+#[derive(Clone)]
+pub struct Health {
+    memory: Memory,
+}
+
+impl Health {
+    pub(super) fn new(memory: Memory) -> Self {
+        Self { memory }
+    }
+
+    /// Which store answers.
+    ///
+    /// # Errors
+    /// The store does not answer within a second, or the server is shutting down.
+    pub async fn ready(&self) -> Result<Backend> {
+        if self.memory.is_stopping() {
+            return Err(Error::new(Code::ShuttingDown, "The server is shutting down."));
+        }
+        match tokio::time::timeout(PING_TIMEOUT, self.memory.store().ping()).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(Error::new(Code::StoreUnavailable, "The database does not answer.")),
+        }
+        Ok(self.memory.store().backend())
+    }
+}

@@ -1,0 +1,209 @@
+//! Bad input: each its own 4xx with the field and the limit, and nothing stored.
+
+use serde_json::Value;
+
+use super::app::TestApp;
+use super::on_both_stores;
+
+on_both_stores!(
+    bad_states_are_refused,
+    bad_variables_are_refused,
+    bad_paths_are_refused,
+    bad_headers_are_refused,
+    bodies_end_at_their_limit,
+    what_the_framework_rejects_is_a_problem_too,
+);
+
+const STATE: &str = "/workflows/order/executions/e1/state";
+
+fn deep(levels: usize) -> String {
+    format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+async fn bad_states_are_refused(app: TestApp) {
+    let ada = app.admin("acme");
+    let too_deep = format!(r#"{{"marking":{{"p":{}}}}}"#, deep(63));
+    let many = format!(r#"{{"marking":{{"p":[{}0]}}}}"#, "0,".repeat(10_000));
+    let cases: &[(&str, u16, &str, &str)] = &[
+        ("", 400, "invalid_json", "#"),
+        ("{", 400, "invalid_json", "#"),
+        ("{\"marking\":{}}x", 400, "invalid_json", "#"),
+        ("\u{FEFF}{\"marking\":{}}", 400, "invalid_json", "#"),
+        (r#"{"marking":{"p":NaN}}"#, 400, "invalid_json", "#/marking/p"),
+        (r#"{"marking":{"p":01}}"#, 400, "invalid_json", "#/marking/p"),
+        (r#"{"marking":{"p":1,"p":2}}"#, 400, "duplicate_member", "#/marking/p"),
+        (r#"{"marking":{},"marking":{}}"#, 400, "duplicate_member", "#/marking"),
+        (r#"{"marking":{"p":["\u0000"]}}"#, 400, "nul_not_allowed", "#/marking/p/0"),
+        (r#"{"marking":{"p":["\ud800"]}}"#, 400, "lone_surrogate", "#/marking/p/0"),
+        (r#"{"marking":{},"version":3}"#, 400, "unknown_member", "#/version"),
+        (r#"{"marking":{},"tenant_id":"x"}"#, 400, "unknown_member", "#/tenant_id"),
+        (r#"{"marking":{"a\u0007":1}}"#, 400, "invalid_name", "#/marking/a%07"),
+        (r#"{"marking":{"..":1}}"#, 400, "invalid_name", "#/marking/.."),
+        (r#"{"marking":{"\u202e":1}}"#, 400, "invalid_name", "#/marking/%E2%80%AE"),
+        ("[]", 422, "invalid_type", "#"),
+        ("null", 422, "invalid_type", "#"),
+        ("{}", 422, "missing_member", "#/marking"),
+        (r#"{"marking":[]}"#, 422, "invalid_type", "#/marking"),
+        (r#"{"marking":{"p":"1"}}"#, 422, "invalid_type", "#/marking/p"),
+        (r#"{"marking":{"p":1.5}}"#, 422, "invalid_type", "#/marking/p"),
+        (r#"{"marking":{"p":null}}"#, 422, "invalid_type", "#/marking/p"),
+        (r#"{"marking":{"p":-1}}"#, 422, "out_of_range", "#/marking/p"),
+        (r#"{"marking":{"p":9007199254740992}}"#, 422, "out_of_range", "#/marking/p"),
+        (r#"{"marking":{"p":[18446744073709551616]}}"#, 422, "number_out_of_range", "#/marking/p/0"),
+        (r#"{"marking":{"p":[1e400]}}"#, 422, "number_out_of_range", "#/marking/p/0"),
+        (r#"{"marking":{},"status":"Running"}"#, 422, "invalid_value", "#/status"),
+        (r#"{"marking":{},"status":7}"#, 422, "invalid_type", "#/status"),
+        (r#"{"marking":{},"metadata":null}"#, 422, "invalid_type", "#/metadata"),
+        (r#"{"marking":{},"schema_version":0}"#, 422, "out_of_range", "#/schema_version"),
+        (r#"{"marking":{},"schema_version":"1"}"#, 422, "invalid_type", "#/schema_version"),
+        (&too_deep, 422, "document_too_deep", &format!("#/marking/p{}", "/0".repeat(62))),
+        (&many, 422, "too_many_elements", "#/marking/p"),
+    ];
+    for (body, status, code, pointer) in cases {
+        let problem = ada.put(STATE, *body).send().await.problem(*status, code).json();
+        assert_eq!(problem["errors"][0]["pointer"], *pointer, "{body}");
+    }
+    assert_eq!(ada.put(STATE, too_deep.as_str()).send().await.json()["limit"], 64);
+    assert_eq!(ada.put(STATE, many.as_str()).send().await.json()["limit"], 10_000);
+    ada.put(STATE, vec![b'"', 0xff, b'"']).send().await.problem(400, "invalid_json");
+    ada.get(STATE).send().await.problem(404, "state_not_found");
+    ada.get(&format!("{STATE}/history")).send().await.problem(404, "state_not_found");
+    // One level less is good.
+    ada.put(STATE, format!(r#"{{"marking":{{"p":{}}}}}"#, deep(62))).send().await.expect(201);
+}
+
+async fn bad_variables_are_refused(app: TestApp) {
+    let ada = app.admin("acme");
+    let long = format!(r#"{{"value":1,"description":"{}"}}"#, "é".repeat(513));
+    let cases: &[(&str, u16, &str, &str)] = &[
+        (r#"{"value":1,"owner":"x"}"#, 400, "unknown_member", "#/owner"),
+        (r#"{"value":1,"expires_at":"2030-01-01T00:00:00Z"}"#, 400, "unknown_member", "#/expires_at"),
+        (r#"{"value":{"a":1,"a":2}}"#, 400, "duplicate_member", "#/value/a"),
+        (r#"{"description":"x"}"#, 422, "missing_member", "#/value"),
+        (r#"{"value":1,"secret":"yes"}"#, 422, "invalid_type", "#/secret"),
+        (r#"{"value":1,"description":1}"#, 422, "invalid_type", "#/description"),
+        (r#"{"value":1,"ttl_seconds":0}"#, 422, "out_of_range", "#/ttl_seconds"),
+        (r#"{"value":1,"ttl_seconds":-5}"#, 422, "out_of_range", "#/ttl_seconds"),
+        (r#"{"value":1,"ttl_seconds":315360001}"#, 422, "out_of_range", "#/ttl_seconds"),
+        (r#"{"value":1,"ttl_seconds":1.5}"#, 422, "invalid_type", "#/ttl_seconds"),
+        (&long, 422, "text_too_long", "#/description"),
+    ];
+    for (body, status, code, pointer) in cases {
+        let problem = ada.put("/variables/global/x", *body).send().await.problem(*status, code).json();
+        assert_eq!(problem["errors"][0]["pointer"], *pointer, "{body}");
+    }
+    assert!(ada.get("/variables/global").send().await.expect(200).json()["items"].as_array().is_some_and(Vec::is_empty));
+}
+
+async fn bad_paths_are_refused(app: TestApp) {
+    let ada = app.admin("acme");
+    let long_id = "a".repeat(129);
+    let long_name = "%C3%A9".repeat(129);
+    // The client would rewrite `..` itself, so it is encoded, as an attacker would.
+    for (path, status, code) in [
+        ("/workflows/a%2Fb/executions/e1/state", 400, "invalid_id"),
+        ("/workflows/a:b/executions/e1/state", 400, "invalid_id"),
+        ("/workflows/a/executions/e%001/state", 400, "invalid_id"),
+        ("/workflows/a/executions/%0Ae/state", 400, "invalid_id"),
+        ("/workflows/%C3%A9/executions/e1/state", 400, "invalid_id"),
+        ("/workflows/%ff/executions/e1/state", 400, "invalid_path"),
+        (&format!("/workflows/{long_id}/executions/e1/state"), 400, "invalid_id"),
+        ("/variables/Global/x", 400, "invalid_scope"),
+        ("/variables/tenant:x/x", 400, "invalid_scope"),
+        ("/variables/workflow:/x", 400, "invalid_scope"),
+        ("/variables/workflow:a%2Fb/x", 400, "invalid_scope"),
+        ("/variables/session:a:b/x", 400, "invalid_scope"),
+        ("/variables/user:/x", 400, "invalid_scope"),
+        ("/variables/user:a%00/x", 400, "invalid_scope"),
+        ("/variables/global/%00", 400, "invalid_name"),
+        ("/variables/global/a%0Ab", 400, "invalid_name"),
+        ("/variables/global/%E2%80%8B", 400, "invalid_name"),
+        (&format!("/variables/global/{long_name}"), 400, "invalid_name"),
+        ("/variables/global/%ff", 400, "invalid_path"),
+        ("/workflows//executions/e1/state", 400, "invalid_id"),
+        ("/workflows/a/executions/e1/state/", 404, "route_not_found"),
+        ("/variables/global/", 404, "route_not_found"),
+        ("/variables/global/a/b", 404, "route_not_found"),
+        ("/nowhere", 404, "route_not_found"),
+    ] {
+        ada.get(path).send().await.problem(status, code);
+    }
+    assert_eq!(
+        ada.get(&format!("/workflows/{}/executions/e1/state", "a".repeat(128))).send().await.verdict(),
+        (404, "state_not_found".into())
+    );
+    // A client that keeps dots as they are: over a socket of its own.
+    for (target, expected) in [
+        ("/workflows/../executions/e1/state", "invalid_id"),
+        ("/workflows/%2e%2e/executions/e1/state", "invalid_id"),
+        ("/workflows/./executions/e1/state", "invalid_id"),
+        ("/variables/global/..", "invalid_name"),
+        ("/variables/global/%2E", "invalid_name"),
+        ("/variables/workflow:../x", "invalid_scope"),
+    ] {
+        let answer = super::raw::get(app.address, target, &app.token("acme", "admin", &["nworkflow-admin"])).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(expected), "{target}: {answer}");
+    }
+}
+
+async fn bad_headers_are_refused(app: TestApp) {
+    let ada = app.admin("acme");
+    let put = || ada.put(STATE, r#"{"marking":{}}"#);
+    for tag in ["1", "\"x\"", "\"1", "\"0\"", "W/1", "*, \"1\"", "\"1\",,\"2\"", ""] {
+        put().header("if-match", tag).send().await.problem(400, "invalid_etag");
+        put().header("if-none-match", tag).send().await.problem(400, "invalid_etag");
+    }
+    let long = "k".repeat(256);
+    for key in ["", "\"\"", &long, "a\tb"] {
+        put().header("idempotency-key", key).send().await.problem(400, "invalid_header");
+    }
+    put().header("idempotency-key", "a").header("idempotency-key", "b").send().await.problem(400, "invalid_header");
+    for time in ["0", "-1", "soon", "1.5"] {
+        put().header("x-request-timeout-ms", time).send().await.problem(400, "invalid_header");
+    }
+    for kind in
+        ["text/plain", "application/x-www-form-urlencoded", "application/merge-patch+json", "application/json; charset=latin-1", "json"]
+    {
+        put().without("content-type").header("content-type", kind).send().await.problem(415, "unsupported_media_type");
+    }
+    put().header("content-encoding", "gzip").send().await.problem(415, "unsupported_media_type");
+    ada.get(STATE).header("x-min-version", "x").send().await.problem(400, "invalid_header");
+    ada.get(STATE).send().await.problem(404, "state_not_found");
+    put().without("content-type").header("content-type", "Application/JSON; charset=\"UTF-8\"").send().await.expect(201);
+    let huge = "x".repeat(40_000);
+    let refused = ada.get(STATE).header("x-filler", &huge).send().await.problem(431, "headers_too_large");
+    assert_eq!(refused.json()["limit"], 32_768);
+    let refused = ada.get(&format!("{STATE}?x={}", "y".repeat(9000))).send().await.problem(414, "uri_too_long");
+    assert_eq!(refused.json()["limit"], 8192);
+}
+
+async fn bodies_end_at_their_limit(app: TestApp) {
+    let ada = app.admin("acme");
+    for (path, prefix, limit) in
+        [(STATE, r#"{"marking":{},"metadata":{"x":""#, 8_388_608), ("/variables/global/x", r#"{"value":{"x":""#, 1_048_576)]
+    {
+        let body = |size: usize| format!("{prefix}{}\"}}}}", "a".repeat(size - prefix.len() - 3));
+        let refused = ada.put(path, body(limit + 1)).send().await.problem(413, "body_too_large");
+        assert_eq!(refused.json()["limit"], limit);
+        ada.get(path).send().await.expect(404);
+        ada.put(path, body(limit)).send().await.expect(201);
+        let chunked =
+            super::raw::put_chunked(app.address, path, &app.token("acme", "admin", &["nworkflow-admin"]), body(limit + 1).as_bytes()).await;
+        assert!(chunked.starts_with("HTTP/1.1 413 ") && chunked.contains("body_too_large"), "{chunked}");
+    }
+}
+
+async fn what_the_framework_rejects_is_a_problem_too(app: TestApp) {
+    let ada = app.admin("acme");
+    let refused = ada.call(reqwest::Method::POST, STATE).send().await.problem(405, "method_not_allowed");
+    assert_eq!(refused.header("allow"), Some("PUT,GET,HEAD,DELETE"));
+    ada.call(reqwest::Method::TRACE, STATE).send().await.problem(405, "method_not_allowed");
+    let options = app.anonymous().call(reqwest::Method::OPTIONS, STATE).send().await.expect(204);
+    assert_eq!(options.header("allow"), Some("PUT,GET,HEAD,DELETE"));
+    app.anonymous().call(reqwest::Method::OPTIONS, "/nowhere").send().await.problem(404, "route_not_found");
+    app.anonymous().get("/errors/no_such_code").send().await.problem(404, "error_not_found");
+    let problem: Value = ada.get("/nowhere").header("x-request-id", "trace-7").send().await.problem(404, "route_not_found").json();
+    assert_eq!((&problem["request_id"], &problem["instance"]), (&"trace-7".into(), &"/nowhere".into()));
+    let problem: Value = ada.get("/nowhere").header("x-request-id", "two words").send().await.json();
+    assert_eq!(problem["request_id"].as_str().map(str::len), Some(36));
+}

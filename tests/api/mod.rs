@@ -1,0 +1,20 @@
+//! The API over real sockets and both stores.
+
+pub mod app;
+mod bad_input;
+mod raw;
+mod states;
+mod variables;
+
+/// Runs each test once for each store, with a server of its own.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::api::app::TestApp::sqlite().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_stores;

@@ -1,0 +1,44 @@
+//! Requests as no well-behaved client sends them.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Sends these bytes and reads until the server closes.
+pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+    let read = async {
+        let mut answer = Vec::new();
+        let _ = reader.read_to_end(&mut answer).await;
+        answer
+    };
+    // The server may answer and close before it has read everything.
+    let write = async { writer.write_all(request).await.ok() };
+    let (answer, _) = tokio::join!(read, write);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A GET whose target is sent as it is.
+pub async fn get(address: SocketAddr, target: &str, token: &str) -> String {
+    exchange(
+        address,
+        format!("GET {target} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
+    .await
+}
+
+/// A PUT of JSON in chunks, so that its length is not known before it has been read.
+pub async fn put_chunked(address: SocketAddr, target: &str, token: &str, body: &[u8]) -> String {
+    let head = format!(
+        "PUT {target} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    );
+    let mut request = head.into_bytes();
+    for chunk in body.chunks(64 * 1024) {
+        request.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        request.extend_from_slice(chunk);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    exchange(address, &request).await
+}

@@ -1,0 +1,609 @@
+//! PostgreSQL alone: who may not serve, row level security, migrations, and a database that goes away.
+
+use std::future::Future;
+use std::net::ToSocketAddrs as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use futures_util::future::join_all;
+use nworkflow_state::config::{DatabaseConfig, Milliseconds, Secret};
+use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
+use nworkflow_state::domain::state::{StateDocument, StateKey};
+use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
+use nworkflow_state::domain::version::{Expected, Version};
+use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
+use nworkflow_state::store::{Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use uuid::Uuid;
+
+use crate::support::postgres::{APP, OWNER, TestDatabase, config_of, server};
+use crate::support::proxy::{Fault, Proxy};
+
+const TABLES: [&str; 9] =
+    ["change_log", "checkpoint", "execution_state", "idempotency", "removed_state", "session", "state_version", "tenant", "variable"];
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::parse(name).unwrap()
+}
+
+fn context(tenant: &TenantId) -> WriteContext {
+    WriteContext { tenant: tenant.clone(), actor: UserId::parse("ada").unwrap(), request_id: Uuid::nil(), idempotency: None }
+}
+
+fn state_key(execution: &str) -> StateKey {
+    StateKey { workflow: WorkflowId::parse("w").unwrap(), execution: ExecutionId::parse(execution).unwrap() }
+}
+
+fn document() -> StateDocument {
+    StateDocument::parse(r#"{"marking":{"p":1}}"#).unwrap()
+}
+
+fn variable_key(name: &str) -> VariableKey {
+    VariableKey { scope: Scope::Global, name: VariableName::parse(name).unwrap() }
+}
+
+fn variable(value: &str) -> VariableDocument {
+    VariableDocument { value: value.into(), description: None, ttl_seconds: None }
+}
+
+async fn put_state(store: &PostgresStore, tenant: &TenantId, execution: &str) -> Result<Version, StoreError> {
+    match store.put_state(&context(tenant), &state_key(execution), Expected::Any, &document()).await? {
+        Outcome::Applied { record, .. } => Ok(record.version),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+/// The message of a start that is refused as unsafe.
+async fn refused(database: &TestDatabase, config: &DatabaseConfig) -> String {
+    match database.refusal(config, OpenMode::Serve).await {
+        OpenError::Unsafe(message) => message,
+        error => panic!("{error:?}"),
+    }
+}
+
+fn assert_says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_test_harness_opens_a_store() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    store.ping().await.unwrap();
+    assert_eq!(put_state(&store, &tenant("acme"), "e").await.unwrap().get(), 1);
+    store.close().await;
+    assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+}
+
+#[tokio::test]
+async fn a_superuser_does_not_serve() {
+    let database = TestDatabase::migrated().await;
+    let message = refused(&database, &config_of(database.url("postgres"))).await;
+    assert_says(&message, &["postgres", "superuser", "database.migrate_url"]);
+}
+
+#[tokio::test]
+async fn a_role_with_bypassrls_does_not_serve() {
+    let database = TestDatabase::migrated().await;
+    let role = database.role("LOGIN BYPASSRLS").await;
+    assert_says(&refused(&database, &config_of(database.url(&role))).await, &[&role, "BYPASSRLS"]);
+}
+
+#[tokio::test]
+async fn the_owner_does_not_serve() {
+    let database = TestDatabase::migrated().await;
+    assert_says(&refused(&database, &config_of(database.url(OWNER))).await, &[OWNER, "owns table", "database.migrate_url"]);
+}
+
+#[tokio::test]
+async fn an_heir_of_the_owner_does_not_serve() {
+    let database = TestDatabase::migrated().await;
+    let role = database.role("LOGIN INHERIT").await;
+    database.execute(format!("GRANT {OWNER} TO {role}")).await;
+    assert_says(&refused(&database, &config_of(database.url(&role))).await, &[&role, "inherits from its owner"]);
+}
+
+#[tokio::test]
+async fn an_assumed_role_is_the_one_that_is_tested() {
+    let database = TestDatabase::migrated().await;
+    let mut config = DatabaseConfig { role: APP.into(), ..config_of(database.url("postgres")) };
+    PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap().close().await;
+    config.role = OWNER.into();
+    assert_says(&refused(&database, &config).await, &[OWNER, "owns table"]);
+    config.role = "nobody \"at all".into();
+    assert!(matches!(database.refusal(&config, OpenMode::Serve).await, OpenError::Statement { .. }));
+}
+
+#[tokio::test]
+async fn every_table_needs_its_row_level_security() {
+    let database = TestDatabase::migrated().await;
+    for table in TABLES {
+        for change in ["DISABLE ROW LEVEL SECURITY", "NO FORCE ROW LEVEL SECURITY"] {
+            database.execute(format!("ALTER TABLE {table} {change}")).await;
+            assert_says(&refused(&database, &database.config()).await, &[&format!("Table {table} "), "ENABLE ROW LEVEL SECURITY"]);
+            database.execute(format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")).await;
+        }
+    }
+    database.store(Clock::new()).await.close().await;
+}
+
+#[tokio::test]
+async fn every_table_needs_its_policies_and_no_other() {
+    let database = TestDatabase::migrated().await;
+    let tenant = "tenant_id = (SELECT NULLIF(current_setting('app.tenant', true), ''))";
+    for (change, repair) in [
+        ("CREATE POLICY wide ON variable USING (true)", "DROP POLICY wide ON variable".to_owned()),
+        ("CREATE POLICY tenant_read ON variable FOR SELECT USING (true)", "DROP POLICY tenant_read ON variable".to_owned()),
+        ("ALTER POLICY tenant_isolation ON variable USING (true)", format!("ALTER POLICY tenant_isolation ON variable USING ({tenant})")),
+        (
+            "ALTER POLICY tenant_isolation ON variable WITH CHECK (true)",
+            format!("ALTER POLICY tenant_isolation ON variable WITH CHECK ({tenant})"),
+        ),
+        ("ALTER POLICY tenant_isolation ON variable TO test_owner", "ALTER POLICY tenant_isolation ON variable TO PUBLIC".to_owned()),
+        ("DROP POLICY tenant_read ON tenant", "CREATE POLICY tenant_read ON tenant FOR SELECT USING (true)".to_owned()),
+        (
+            "DROP POLICY tenant_isolation ON variable",
+            format!("CREATE POLICY tenant_isolation ON variable USING ({tenant}) WITH CHECK ({tenant})"),
+        ),
+    ] {
+        database.execute(change).await;
+        let message = refused(&database, &database.config()).await;
+        assert_says(&message, &["policies of table", "tenant_isolation"]);
+        database.execute(repair).await;
+        database.store(Clock::new()).await.close().await;
+    }
+}
+
+#[tokio::test]
+async fn commits_must_be_durable() {
+    let database = TestDatabase::migrated().await;
+    database.execute(format!("ALTER ROLE {APP} IN DATABASE {} SET synchronous_commit = off", database.name())).await;
+    assert_says(&refused(&database, &database.config()).await, &["synchronous_commit is off", "Set it to on"]);
+}
+
+#[tokio::test]
+async fn pending_migrations_name_the_command() {
+    let database = TestDatabase::empty().await;
+    for mode in [OpenMode::Serve, OpenMode::Development] {
+        let error = database.refusal(&database.config(), mode).await.to_string();
+        assert_says(&error, &["pending", "nworkflow-state migrate", "database.migrate_url"]);
+    }
+}
+
+#[tokio::test]
+async fn missing_rights_name_the_command() {
+    let database = TestDatabase::migrated().await;
+    for revoke in ["SELECT ON _sqlx_migrations", "DELETE ON session"] {
+        database.execute(format!("REVOKE {revoke} FROM {APP}")).await;
+        assert_says(&database.refusal(&database.config(), OpenMode::Serve).await.to_string(), &["no rights", "migrate --app-role NAME"]);
+    }
+}
+
+#[tokio::test]
+async fn a_changed_migration_is_refused_and_a_newer_one_is_not() {
+    let database = TestDatabase::migrated().await;
+    let newer =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'newer', true, '', 0)";
+    database.execute(newer).await;
+    let config = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
+    PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap().close().await;
+    database.execute("UPDATE _sqlx_migrations SET checksum = 'x' WHERE version = 1").await;
+    for config in [&config, &database.config()] {
+        assert_says(&database.refusal(config, OpenMode::Serve).await.to_string(), &["Migration 1", "another text"]);
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_named_without_its_password() {
+    let error = match PostgresStore::open(&config_of("postgres://u:secret@127.0.0.1:1/db".into()), Clock::new(), OpenMode::Serve).await {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("the store opened"),
+    };
+    assert_says(&error, &["127.0.0.1:1/db", "does not answer"]);
+    assert!(!error.contains("secret"));
+}
+
+#[tokio::test]
+async fn the_place_can_be_given_in_parts() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig {
+        host: server().get_host().to_owned(),
+        port: server().get_port(),
+        database: database.name().to_owned(),
+        username: APP.to_owned(),
+        password: Secret::from("any".to_owned()),
+        ..config_of(String::new())
+    };
+    PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn development_needs_one_url() {
+    for options in ["LOGIN SUPERUSER", "LOGIN CREATEROLE"] {
+        let database = TestDatabase::empty().await;
+        let role = database.role(options).await;
+        database.execute(format!("ALTER DATABASE {} OWNER TO {role}", database.name())).await;
+        let config = config_of(database.url(&role));
+        for _ in 0..2 {
+            let store = PostgresStore::open(&config, Clock::new(), OpenMode::Development).await.unwrap();
+            put_state(&store, &tenant("dev"), "e").await.unwrap();
+            store.close().await;
+        }
+        let owners: Vec<String> = sqlx::query_scalar(
+            "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_sqlx_migrations'",
+        )
+        .fetch_all(&mut database.superuser().await)
+        .await
+        .unwrap();
+        assert_eq!(owners, [role]);
+    }
+}
+
+#[tokio::test]
+async fn of_many_migrators_one_migrates_and_all_succeed() {
+    let database = TestDatabase::empty().await;
+    let config = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
+    let reports = join_all((0..5).map(|_| migrate(&config, None))).await;
+    let applied: Vec<_> = reports.into_iter().map(|report| report.unwrap().applied).filter(|applied| !applied.is_empty()).collect();
+    assert_eq!(applied, [[1]]);
+
+    let database = TestDatabase::empty().await;
+    let config = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
+    for store in join_all((0..5).map(|_| PostgresStore::open(&config, Clock::new(), OpenMode::Serve))).await {
+        store.unwrap().close().await;
+    }
+}
+
+#[tokio::test]
+async fn every_table_is_made_for_tenants() {
+    let database = TestDatabase::migrated().await;
+    let rows = sqlx::query(
+        "SELECT c.relname::text, c.relrowsecurity AND c.relforcerowsecurity,
+                (SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+                 WHERE i.indrelid = c.oid AND i.indisprimary),
+                (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND NOT i.indisprimary),
+                (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'tenant_isolation' AND p.polcmd = '*'),
+                (SELECT count(*) FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c'
+                   AND pg_get_constraintdef(k.oid) LIKE '%tenant_id <> ''''%')
+         FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND c.relname <> '_sqlx_migrations'
+         ORDER BY 1",
+    )
+    .fetch_all(&mut database.superuser().await)
+    .await
+    .unwrap();
+    let found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(found, TABLES, "a new table belongs into the list here and into that of the self test");
+    for row in rows {
+        let table: String = row.get(0);
+        assert!(row.get::<bool, _>(1), "{table}: row level security is not forced");
+        assert_eq!(row.get::<Option<String>, _>(2).as_deref(), Some("tenant_id"), "{table}: the key does not begin with the tenant");
+        assert_eq!(row.get::<i64, _>(3), 0, "{table}: a unique index tells what other tenants have");
+        assert_eq!((row.get::<i64, _>(4), row.get::<i64, _>(5)), (1, 1), "{table}: policy, check");
+    }
+}
+
+/// One row of each table, for each of these tenants.
+async fn fill(database: &TestDatabase, tenants: &[&str]) {
+    for tenant in tenants {
+        database
+            .execute(format!(
+                "INSERT INTO tenant (tenant_id) VALUES ('{tenant}') ON CONFLICT DO NOTHING;
+                 INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at, status)
+                   VALUES ('{tenant}', 'w', 'raw', 1, 1, now(), now(), now(), 'running');
+                 INSERT INTO state_version (tenant_id, state_id, version, created_at, at, size, operation, actor, status)
+                   VALUES ('{tenant}', 1, 1, now(), now(), 0, 1, 'a', 'running');
+                 INSERT INTO checkpoint (tenant_id, state_id, checkpoint_id, version, created_at, size, created_by) VALUES ('{tenant}', 1, 'c', 1, now(), 0, 'a');
+                 INSERT INTO session (tenant_id, session_id, subject, version, created_version, ttl_ms, created_at, updated_at, expires_at,
+                                      written_expires_at, sweep_at, sliding) VALUES ('{tenant}', 's', 'a', 1, 1, 1, now(), now(), now(), now(), now(), false);
+                 INSERT INTO variable (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by, value)
+                   VALUES ('{tenant}', 1, '', 'raw', 1, 1, now(), now(), 'a', '\"{tenant}\"');
+                 INSERT INTO idempotency (tenant_id, idem, fingerprint, version, at, sweep_at, status)
+                   VALUES ('{tenant}', gen_random_uuid(), gen_random_uuid(), 1, now(), now(), 200);
+                 INSERT INTO change_log (tenant_id, at, version, kind, op, k1, k2, actor) VALUES ('{tenant}', now(), 1, 1, 1, 'w', 'e', 'a');
+                 INSERT INTO removed_state (tenant_id, state_id, queued_at) VALUES ('{tenant}', 1, now())"
+            ))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_tenant_there_are_no_rows() {
+    let database = TestDatabase::migrated().await;
+    fill(&database, &["acme", "evil"]).await;
+    let pool = sqlx::PgPool::connect(&database.url(APP)).await.unwrap();
+    let count = async |connection: &mut sqlx::PgConnection, table: &str| -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) FROM {table}"))).fetch_one(connection).await.unwrap()
+    };
+    let mut connection = pool.acquire().await.unwrap();
+    for round in ["never set", "after a SET LOCAL has ended"] {
+        for table in TABLES {
+            let expected = if table == "tenant" { 2 } else { 0 };
+            assert_eq!(count(&mut connection, table).await, expected, "{table}, {round}");
+        }
+        connection.execute("BEGIN; SET LOCAL app.tenant = 'acme'").await.unwrap();
+        for table in TABLES {
+            let expected = if table == "tenant" { 2 } else { 1 };
+            assert_eq!(count(&mut connection, table).await, expected, "{table}, with a tenant");
+            let foreign = format!("UPDATE {table} SET tenant_id = 'acme' WHERE tenant_id <> 'acme'");
+            assert_eq!(connection.execute(AssertSqlSafe(foreign)).await.unwrap().rows_affected(), 0, "{table}");
+        }
+        connection.execute("COMMIT").await.unwrap();
+    }
+    connection.execute("BEGIN; SET LOCAL app.tenant = 'acme'").await.unwrap();
+    let stolen = connection.execute("INSERT INTO tenant (tenant_id) VALUES ('other')").await.unwrap_err();
+    assert_eq!(stolen.as_database_error().unwrap().code().as_deref(), Some("42501"));
+}
+
+/// Polls a future some times and drops it if it is not ready by then.
+async fn give_up_after<F: Future>(polls: u64, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        Poll::Pending
+    })
+    .await
+}
+
+/// A sequence without pattern, the same in every run.
+struct Random(AtomicU64);
+
+impl Random {
+    fn below(&self, bound: u64) -> u64 {
+        let next = |seed: u64| seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let seed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seed| Some(next(seed))).unwrap();
+        (next(seed) >> 33) % bound
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn tenants_do_not_meet_on_the_pool() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig { pool_size: 4, acquire_timeout_ms: Milliseconds(30_000), ..database.config() };
+    let store = Arc::new(PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap());
+    let tenants = ["acme", "evil", "third"].map(tenant);
+    for tenant in &tenants {
+        let value = variable(&format!("\"{tenant}\""));
+        store.put_variable(&context(tenant), &variable_key("name"), Expected::Any, &value).await.unwrap();
+    }
+    let random = Random(AtomicU64::new(20));
+    let given_up = AtomicU64::new(0);
+    let transaction = async |number: usize| {
+        let tenant = &tenants[number % 3];
+        let own = format!("\"{tenant}\"");
+        let polls = if random.below(3) == 0 { random.below(6) } else { u64::MAX };
+        let work = async {
+            match number % 5 {
+                0 | 1 => {
+                    let query = VariableQuery { limit: 100, max_bytes: 1 << 20, ..VariableQuery::default() };
+                    let page = store.list_variables(tenant, &Scope::Global, &query).await.unwrap();
+                    assert!(!page.items.is_empty() && page.items.iter().all(|item| *item.value == *own), "{tenant}: {page:?}");
+                }
+                2 => match store.get_variable(tenant, &variable_key("name")).await.unwrap() {
+                    Lookup::Live(record) => assert_eq!(*record.value, *own),
+                    lookup => panic!("{lookup:?}"),
+                },
+                _ => {
+                    let key = variable_key(&format!("v{}", random.below(20)));
+                    let outcome = store.put_variable(&context(tenant), &key, Expected::Any, &variable(&own)).await.unwrap();
+                    assert!(matches!(outcome, Outcome::Applied { .. }));
+                }
+            }
+        };
+        if give_up_after(polls, work).await.is_none() {
+            given_up.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    // 16 at a time on 4 connections.
+    let numbers: Vec<usize> = (0..1000).collect();
+    join_all((0..16).map(|lane| {
+        let (numbers, transaction) = (&numbers, &transaction);
+        async move {
+            for number in numbers.iter().skip(lane).step_by(16) {
+                transaction(*number).await;
+            }
+        }
+    }))
+    .await;
+    assert!(given_up.load(Ordering::Relaxed) > 100, "too few futures were dropped on the way to prove anything");
+    // What every tenant wrote is its own, and every connection still works.
+    let mut superuser = database.superuser().await;
+    let foreign: i64 = sqlx::query_scalar("SELECT count(*) FROM variable WHERE value <> '\"' || tenant_id || '\"'")
+        .fetch_one(&mut superuser)
+        .await
+        .unwrap();
+    assert_eq!(foreign, 0);
+    let log: i64 = sqlx::query_scalar("SELECT count(*) FROM change_log").fetch_one(&mut superuser).await.unwrap();
+    let versions: i64 = sqlx::query_scalar("SELECT sum(version)::int8 FROM variable").fetch_one(&mut superuser).await.unwrap();
+    assert_eq!(log, versions, "an abandoned write is there with its log row, or not at all");
+    join_all((0..8).map(|_| store.ping())).await.into_iter().for_each(|pinged| pinged.unwrap());
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND state LIKE 'idle in%'",
+    )
+    .bind(APP)
+    .fetch_one(&mut superuser)
+    .await
+    .unwrap();
+    assert_eq!(open, 0, "a transaction was left open in the pool");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_forgotten_where_shows_no_other_tenant() {
+    let database = TestDatabase::migrated().await;
+    fill(&database, &["acme", "evil", "third"]).await;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(4).connect(&database.url(APP)).await.unwrap();
+    join_all((0..300).map(|number| {
+        let pool = &pool;
+        async move {
+            let tenant = ["acme", "evil", "third"][number % 3];
+            let mut transaction = pool.begin_with(AssertSqlSafe(format!("BEGIN; SET LOCAL app.tenant = '{tenant}'"))).await.unwrap();
+            let seen: Vec<String> = sqlx::query_scalar("SELECT tenant_id FROM variable").fetch_all(&mut *transaction).await.unwrap();
+            assert_eq!(seen, [tenant]);
+            let deleted = transaction.execute("UPDATE variable SET value = value").await.unwrap();
+            assert_eq!(deleted.rows_affected(), 1);
+            transaction.commit().await.unwrap();
+        }
+    }))
+    .await;
+}
+
+/// A store behind a proxy, and what it stands on.
+async fn behind_proxy(database: &TestDatabase, pool_size: u32) -> (Proxy, PostgresStore) {
+    let server = server();
+    let address = (server.get_host(), server.get_port()).to_socket_addrs().unwrap().next().unwrap();
+    let proxy = Proxy::start(address).await;
+    let url = format!("postgres://{APP}@{}/{}", proxy.address(), database.name());
+    let config = DatabaseConfig { pool_size, acquire_timeout_ms: Milliseconds(500), ..config_of(url) };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    (proxy, store)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_comes_back_is_used_again() {
+    let database = TestDatabase::migrated().await;
+    let (mut proxy, store) = behind_proxy(&database, 4).await;
+    let acme = tenant("acme");
+    join_all((0..4).map(|_| put_state(&store, &acme, "e"))).await.into_iter().for_each(|put| assert!(put.is_ok(), "{put:?}"));
+    for _ in 0..2 {
+        proxy.stop().await;
+        assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(store.get_state(&acme, &state_key("e")).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+        proxy.restart().await;
+        store.ping().await.unwrap();
+    }
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 5);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ended_sessions_are_not_noticed() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    let acme = tenant("acme");
+    for _ in 0..3 {
+        join_all((0..8).map(|_| put_state(&store, &acme, "e"))).await.into_iter().for_each(|put| assert!(put.is_ok(), "{put:?}"));
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'test_app'";
+        database.execute(end).await;
+    }
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 25);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_is_looked_up() {
+    let database = TestDatabase::migrated().await;
+    let (proxy, store) = behind_proxy(&database, 4).await;
+    let acme = tenant("acme");
+    for (number, fault) in [Fault::AfterCommit, Fault::BeforeCommit, Fault::AfterCommit, Fault::BeforeCommit].into_iter().enumerate() {
+        proxy.arm(fault);
+        let written = put_state(&store, &acme, "e").await.unwrap();
+        assert!(!proxy.is_armed(), "the connection did not break");
+        assert_eq!(usize::try_from(written.get()).unwrap(), number + 1, "{fault:?}: written once");
+    }
+    let key = state_key("precondition");
+    for (expected, version) in [(Expected::Absent, 1), (Expected::Exactly(Version::new(1).unwrap()), 2)] {
+        proxy.arm(Fault::AfterCommit);
+        match store.put_state(&context(&acme), &key, expected, &document()).await.unwrap() {
+            Outcome::Applied { record, .. } => assert_eq!(record.version.get(), version, "no false failure of the precondition"),
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_nobody_can_look_up_is_unknown() {
+    let database = TestDatabase::migrated().await;
+    let (proxy, store) = behind_proxy(&database, 1).await;
+    let acme = tenant("acme");
+    put_state(&store, &acme, "e").await.unwrap();
+    // The server's identity cannot be read any more, as on another server after a fail-over.
+    database.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC").await;
+    proxy.arm(Fault::AfterCommit);
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::OutcomeUnknown(_))));
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 3);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_locked_row_is_contention() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig { lock_timeout_ms: Milliseconds(50), ..database.config() };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let acme = tenant("acme");
+    put_state(&store, &acme, "e").await.unwrap();
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; SELECT FROM execution_state FOR UPDATE").await.unwrap();
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Contended(_))));
+    other.execute("ROLLBACK").await.unwrap();
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 2);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_new_key_starts_above_the_floor() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    let acme = tenant("acme");
+    put_state(&store, &acme, "old").await.unwrap();
+    database.execute("UPDATE tenant SET version_floor = 41 WHERE tenant_id = 'acme'").await;
+    assert_eq!(put_state(&store, &acme, "new").await.unwrap().get(), 42);
+    assert_eq!(put_state(&store, &acme, "old").await.unwrap().get(), 2);
+    assert_eq!(put_state(&store, &tenant("other"), "new").await.unwrap().get(), 1);
+    match store.put_variable(&context(&acme), &variable_key("v"), Expected::Absent, &variable("1")).await.unwrap() {
+        Outcome::Applied { created: true, record } => assert_eq!(record.version.get(), 42),
+        outcome => panic!("{outcome:?}"),
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_fork_keeps_its_origin_for_one_life() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    let acme = tenant("acme");
+    put_state(&store, &acme, "e").await.unwrap();
+    for table in ["execution_state", "state_version"] {
+        let origin = "forked_workflow = 'w', forked_execution = 'origin', forked_version = 7, forked_checkpoint = 'c'";
+        database.execute(format!("UPDATE {table} SET {origin}")).await;
+    }
+    put_state(&store, &acme, "e").await.unwrap();
+    let origin = async || match store.get_state(&acme, &state_key("e")).await.unwrap() {
+        Lookup::Live(record) => record.forked_from,
+        lookup => panic!("{lookup:?}"),
+    };
+    let forked = origin().await.unwrap();
+    assert_eq!((forked.execution.as_str(), forked.version.map(Version::get), forked.checkpoint.as_deref()), ("origin", Some(7), Some("c")));
+    store.delete_state(&context(&acme), &state_key("e"), Expected::Any).await.unwrap();
+    put_state(&store, &acme, "e").await.unwrap();
+    assert_eq!(origin().await, None);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_corrupt_row_is_an_error_without_its_value() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    let acme = tenant("acme");
+    put_state(&store, &acme, "e").await.unwrap();
+    for damage in ["body = '[\"swordfish\"]'", "body = NULL", "version = 9"] {
+        database.execute(format!("UPDATE state_version SET {damage}")).await;
+        let error = store.get_state(&acme, &state_key("e")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+        assert!(!error.to_string().contains("swordfish"), "{error}");
+    }
+    store.close().await;
+}
