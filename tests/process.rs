@@ -256,7 +256,7 @@ fn the_api_document_needs_nothing() {
 }
 
 #[test]
-fn dev_says_what_to_paste_and_ends_well() {
+fn what_dev_prints_works_when_pasted() {
     let place = Place::new();
     let mut server = place.dev(&[]);
     let token = server.printed_after("Token:").to_owned();
@@ -264,6 +264,17 @@ fn dev_says_what_to_paste_and_ends_well() {
     let commands: Vec<&str> = server.printed.lines().filter(|line| line.starts_with("curl ")).collect();
     assert_eq!(commands.len(), 3);
     assert!(commands.iter().all(|command| command.contains(&token)), "a command needs the shell of another");
+
+    let pasted = |command: &str| {
+        let output = Command::new("sh").args(["-c", command]).env("no_proxy", "*").output().expect("sh can be started");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("the answer is UTF-8")
+    };
+    let saved = pasted(commands[0]);
+    assert!(saved.contains(r#""marking":{"received":1}"#) && saved.contains(r#""version":1"#), "{saved}");
+    assert_eq!(pasted(commands[1]), saved);
+    let listed = pasted(commands[2]);
+    assert!(listed.lines().count() == 2 && listed.contains(r#"{"items":[{"scope":"workflow:order","name":"limit","value":42"#), "{listed}");
 
     let other = assert_prints(&place.run(&["token", "--tenant", "acme", "--role", "nworkflow-reader", "--ttl", "60"]));
     assert!(other.ends_with('\n') && other.trim_end().split('.').count() == 3 && other.lines().count() == 1, "{other}");
