@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -241,6 +242,8 @@ fn a_token_needs_the_key_of_dev_and_says_so() {
 #[test]
 fn serve_needs_an_issuer() {
     assert_fails(&Place::new().run(&["serve"]), 2, &["auth.issuers.NAME.issuer", "nworkflow-state dev"]);
+    let development = ["serve", "--set", "auth.development=true"];
+    assert_fails(&Place::new().run(&development), 2, &["auth.development is set", "nworkflow-state dev"]);
 }
 
 #[test]
@@ -253,7 +256,7 @@ fn the_api_document_needs_nothing() {
 }
 
 #[test]
-fn dev_says_what_to_paste_and_ends_well() {
+fn what_dev_prints_works_when_pasted() {
     let place = Place::new();
     let mut server = place.dev(&[]);
     let token = server.printed_after("Token:").to_owned();
@@ -261,6 +264,17 @@ fn dev_says_what_to_paste_and_ends_well() {
     let commands: Vec<&str> = server.printed.lines().filter(|line| line.starts_with("curl ")).collect();
     assert_eq!(commands.len(), 3);
     assert!(commands.iter().all(|command| command.contains(&token)), "a command needs the shell of another");
+
+    let pasted = |command: &str| {
+        let output = Command::new("sh").args(["-c", command]).env("no_proxy", "*").output().expect("sh can be started");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("the answer is UTF-8")
+    };
+    let saved = pasted(commands[0]);
+    assert!(saved.contains(r#""marking":{"received":1}"#) && saved.contains(r#""version":1"#), "{saved}");
+    assert_eq!(pasted(commands[1]), saved);
+    let listed = pasted(commands[2]);
+    assert!(listed.lines().count() == 2 && listed.contains(r#"{"items":[{"scope":"workflow:order","name":"limit","value":42"#), "{listed}");
 
     let other = assert_prints(&place.run(&["token", "--tenant", "acme", "--role", "nworkflow-reader", "--ttl", "60"]));
     assert!(other.ends_with('\n') && other.trim_end().split('.').count() == 3 && other.lines().count() == 1, "{other}");
@@ -364,4 +378,89 @@ fn a_server_without_descriptors_waits_for_some() {
     // Each line is one pause of 10 ms and more.
     let lines = server.log().lines().filter(|line| line.contains("no connection can be accepted")).count();
     assert!(lines < 200, "the accept loop spins: {lines} lines");
+}
+
+/// Answers every request on a loopback port with the same bytes, for as long as the test runs.
+fn answering(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let address = listener.local_addr().expect("the listener has an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("the listener accepts");
+            let head = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).count();
+            assert!(head > 0);
+            // The client may have hung up.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+fn doctor_of_issuer(head: &str, body: &str) -> Output {
+    let length = body.len();
+    let address = answering(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n{head}\r\n{body}"));
+    let place = Place::new();
+    let mut command = place.command(&["doctor"]);
+    command
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__ISSUER", "https://sso.invalid/realms/acme")
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__JWKS_URL", format!("http://{address}/keys"))
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__AUDIENCE", "nworkflow-state")
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__TENANT", "realm")
+        .env("NWORKFLOW__LOG__LEVEL", "off");
+    command.output().expect("the program can be started")
+}
+
+#[track_caller]
+fn assert_diagnosis(output: &Output, code: i32, lines: &[&str]) {
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(code), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    for line in lines {
+        assert!(printed.lines().any(|have| have.contains(line)), "no line says {line:?}:\n{printed}");
+    }
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_where_nothing_is() {
+    let place = Place::new();
+    let fresh = ["ok     configuration", "note   data directory", "note   embedded database", "note   issuers"];
+    assert_diagnosis(&place.run(&["doctor"]), 0, &fresh);
+    assert!(!place.0.path().join("data").exists(), "a look makes nothing");
+    let mut server = place.dev(&[]);
+    assert_diagnosis(&place.run(&["doctor"]), 0, &["note   embedded database: ./data is in use"]);
+    server.signal("TERM");
+    server.wait_for_end();
+    assert_diagnosis(&place.run(&["doctor"]), 0, &["ok     embedded database", "ok     data directory"]);
+}
+
+#[test]
+fn doctor_says_what_is_wrong() {
+    let place = Place::new();
+    let mut command = place.command(&["doctor"]);
+    command.env("NWORKFLOW__SERVER__LISTN", "1");
+    let output = command.output().expect("the program can be started");
+    assert_diagnosis(&output, 1, &["WRONG  configuration: NWORKFLOW__SERVER__LISTN"]);
+
+    let mut command = place.command(&["doctor"]);
+    command.env("NWORKFLOW__DATABASE__URL", "postgres://user:hunter2@127.0.0.1:1/state");
+    let output = command.output().expect("the program can be started");
+    assert_diagnosis(&output, 1, &["WRONG  postgresql: PostgreSQL at 127.0.0.1:1/state does not answer"]);
+    assert!(!format!("{output:?}").contains("hunter2"));
+
+    let folder = place.0.path().join("data");
+    std::fs::create_dir(&folder).expect("the folder can be made");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("the owner may change it");
+    assert_diagnosis(&place.run(&["doctor"]), 1, &["WRONG  data directory: everybody may write to ./data"]);
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).expect("the owner may change it");
+    std::fs::write(folder.join("development-key"), "no key").expect("the file can be written");
+    assert_diagnosis(&place.run(&["doctor"]), 1, &["WRONG  data directory: ", "development-key"]);
+}
+
+#[test]
+fn doctor_looks_at_the_keys_and_the_clock_of_issuers() {
+    let keys =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    assert_diagnosis(&doctor_of_issuer("", keys), 0, &["ok     issuer acme: 1 usable keys; it does not tell its time"]);
+    let past = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    assert_diagnosis(&doctor_of_issuer(past, keys), 1, &["WRONG  issuer acme: 1 usable keys, but its clock is", "s behind ours"]);
+    assert_diagnosis(&doctor_of_issuer("", "<html>"), 1, &["WRONG  issuer acme: its keys cannot be fetched"]);
 }
