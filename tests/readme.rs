@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::process::Server;
+use crate::process::Place;
 use crate::support::postgres::TestDatabase;
 
 /// The fenced blocks of the tour, in their order: language and text.
@@ -26,9 +26,18 @@ fn mask(text: &str) -> String {
         let (word, after) = quoted.split_once('"').unwrap_or((quoted, ""));
         let is_time = word.len() == 27 && word.ends_with('Z') && word.contains("T");
         let is_id = word.len() == 36 && word.matches('-').count() == 4;
-        let is_cursor = before.ends_with("\"next_cursor\":") || masked.ends_with("\"next_cursor\":") && before.is_empty();
         masked.push_str(before);
-        masked.push_str(&format!("\"{}\"", if is_time { "TIME" } else if is_id { "ID" } else if is_cursor || masked.ends_with("\"next_cursor\":") { "CURSOR" } else { word }));
+        let is_cursor = masked.ends_with("\"next_cursor\":");
+        let shown = if is_time {
+            "TIME"
+        } else if is_id {
+            "ID"
+        } else if is_cursor {
+            "CURSOR"
+        } else {
+            word
+        };
+        masked.push_str(&format!("\"{shown}\""));
         rest = after;
     }
     masked.push_str(rest);
@@ -36,7 +45,9 @@ fn mask(text: &str) -> String {
 }
 
 /// Pastes the tour's commands into a shell, one block after the other.
-fn run(server: &Server) {
+fn run(environment: &[(&str, &str)]) {
+    let place = Place::new();
+    let server = place.dev_with(&[], environment);
     let mut script = String::from("set -u\n");
     let mut shown = Vec::new();
     for (language, text) in blocks() {
@@ -45,11 +56,13 @@ fn run(server: &Server) {
             _ => shown.push(text),
         }
     }
-    let script = script.replace("target/debug/nworkflow-state", env!("CARGO_BIN_EXE_nworkflow-state")).replace("127.0.0.1:8080", &server.address().to_string());
+    let script = script
+        .replace("target/debug/nworkflow-state", env!("CARGO_BIN_EXE_nworkflow-state"))
+        .replace("127.0.0.1:8080", &server.address().to_string());
     let output = Command::new("bash")
         .args(["-c", &script])
-        .current_dir(server.folder())
-        .env("NWORKFLOW__DATA_DIR", server.folder())
+        .current_dir(place.folder())
+        .env("NWORKFLOW__DATA_DIR", place.folder().join("data"))
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -64,19 +77,20 @@ fn run(server: &Server) {
 
 #[test]
 fn what_changes_from_run_to_run_is_masked() {
-    let text = r#"{"at":"2026-11-24T06:20:07.129377Z","request_id":"01a20c36-3ddb-7c95-92eb-2a0b6b1c7d2e","next_cursor":"NW6vRw","value":"x"}"#;
+    let text =
+        r#"{"at":"2026-11-24T06:20:07.129377Z","request_id":"01a20c36-3ddb-7c95-92eb-2a0b6b1c7d2e","next_cursor":"NW6vRw","value":"x"}"#;
     assert_eq!(mask(text), r#"{"at":"TIME","request_id":"ID","next_cursor":"CURSOR","value":"x"}"#);
 }
 
 #[test]
 fn the_tour_runs_on_sqlite() {
-    run(&Server::dev(&[]));
+    run(&[]);
 }
 
 #[test]
 fn the_tour_runs_on_postgresql_with_a_url_alone() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let database = runtime.block_on(TestDatabase::empty());
-    let url = database.superuser_url();
-    run(&Server::dev(&[("NWORKFLOW__DATABASE__URL", url.as_str())]));
+    let url = database.url("postgres");
+    run(&[("NWORKFLOW__DATABASE__URL", url.as_str())]);
 }
