@@ -219,6 +219,7 @@ fn code_of(kind: &FaultKind) -> Code {
         FaultKind::InvalidType { .. } => Code::InvalidType,
         FaultKind::OutOfRange { .. } => Code::OutOfRange,
         FaultKind::InvalidName(_) => Code::InvalidName,
+        FaultKind::InvalidId(_) => Code::InvalidId,
         FaultKind::InvalidValue { .. } => Code::InvalidValue,
         FaultKind::TooMany { .. } => Code::TooManyElements,
         FaultKind::TooLong { .. } => Code::TextTooLong,

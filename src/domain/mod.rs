@@ -1,11 +1,14 @@
 //! Pure types and rules. Nothing here knows a runtime, a database, HTTP or a cache.
 
+pub mod checkpoint;
 pub mod clock;
+pub mod commit;
 pub mod document;
 pub mod id;
 pub mod marking;
 pub mod page;
 pub mod principal;
+pub mod session;
 pub mod state;
 pub mod variable;
 pub mod version;

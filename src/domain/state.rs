@@ -230,6 +230,85 @@ impl Operation {
     }
 }
 
+/// What is known about a state at a moment in the past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateAt {
+    /// This version was in force.
+    Live(StateRecord),
+    /// The state was deleted then, or not yet there, or that version is no longer kept.
+    Absent,
+    /// The moment has not come yet by the store's clock.
+    Future,
+}
+
+/// One execution in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionItem {
+    /// Which execution.
+    pub key: StateKey,
+    /// Its version.
+    pub version: Version,
+    /// Its status.
+    pub status: String,
+    /// When its life began.
+    pub created_at: Timestamp,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+}
+
+/// In which order executions are listed, and where a page ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutionOrder {
+    /// By id; behind this one.
+    Id(Option<ExecutionId>),
+    /// The newest hour of change first, stable within it; behind this place.
+    Recent(Option<RecentPosition>),
+}
+
+/// A place in the list of executions by recent change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecentPosition {
+    /// The hour of the last change.
+    pub listed_at: Timestamp,
+    /// A number of the store's for the execution.
+    pub incarnation: i64,
+}
+
+/// Which executions of a workflow to list. Deleted ones are not listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionQuery {
+    /// Only of this status.
+    pub status: Option<String>,
+    /// Only written after this moment, exactly.
+    pub updated_after: Option<Timestamp>,
+    /// The order and where to begin.
+    pub order: ExecutionOrder,
+    /// Most items.
+    pub limit: usize,
+}
+
+/// A page of executions; the position of its last item when the order is by recent change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecutionPage {
+    /// The items.
+    pub items: Vec<ExecutionItem>,
+    /// Whether more follow.
+    pub more: bool,
+    /// The place of the last item, with [`ExecutionOrder::Recent`].
+    pub position: Option<RecentPosition>,
+}
+
+/// What the deletion of an execution took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovedExecution {
+    /// The version of the deletion.
+    pub version: Version,
+    /// Versions in its history, counted up to 10 000.
+    pub versions: i64,
+    /// Its checkpoints, counted up to 10 000.
+    pub checkpoints: i64,
+}
+
 /// One line of a state's history: a version without its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryItem {

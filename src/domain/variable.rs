@@ -109,6 +109,10 @@ pub struct VariableKey {
     pub name: VariableName,
 }
 
+/// Which life of a scope is meant: of a session scope the life of its session ([`super::session::SessionRecord::life`]), else `None`.
+/// Variables of another life are not there, so that a session whose id is used again inherits nothing.
+pub type ScopeLife = Option<Version>;
+
 /// What a client writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VariableDocument {
@@ -142,38 +146,12 @@ impl VariableInput {
         let mut object = Object::read(body).map_err(|fault| vec![fault])?;
         let mut faults = Vec::new();
         let value = object.take("value").map(Arc::from);
-        let secret = read_member(&mut object, "secret", parse_boolean, &mut faults);
-        let description = read_member(&mut object, "description", parse_description, &mut faults);
-        let ttl_seconds = read_member(&mut object, "ttl_seconds", parse_ttl_seconds, &mut faults);
+        let secret = object.read_member("secret", document::boolean, &mut faults);
+        let description = object.read_member("description", |raw| document::text(raw, MAX_DESCRIPTION_BYTES), &mut faults);
+        let ttl_seconds = object.read_member("ttl_seconds", parse_ttl_seconds, &mut faults);
         faults.extend(object.unknown());
         if faults.is_empty() { Ok(Self { value, secret, description, ttl_seconds }) } else { Err(faults) }
     }
-}
-
-fn read_member<T>(object: &mut Object<'_>, name: &str, parse: fn(&str) -> Result<T, FaultKind>, faults: &mut Vec<Fault>) -> Option<T> {
-    match object.take(name).map(parse)? {
-        Ok(value) => Some(value),
-        Err(kind) => {
-            faults.push(Fault::member(name, kind));
-            None
-        }
-    }
-}
-
-fn parse_boolean(raw: &str) -> Result<bool, FaultKind> {
-    match raw {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(FaultKind::InvalidType { expected: "a boolean" }),
-    }
-}
-
-fn parse_description(raw: &str) -> Result<String, FaultKind> {
-    if document::kind(raw) != Kind::String {
-        return Err(FaultKind::InvalidType { expected: "a string" });
-    }
-    let text = document::unescape(raw);
-    if text.len() > MAX_DESCRIPTION_BYTES { Err(FaultKind::TooLong { limit: MAX_DESCRIPTION_BYTES }) } else { Ok(text.into_owned()) }
 }
 
 /// Reads a time to live: an integer, 1 second to ten years.
@@ -187,6 +165,102 @@ pub fn parse_ttl_seconds(raw: &str) -> Result<i64, FaultKind> {
     match raw.parse::<i64>() {
         Ok(seconds @ 1..=MAX_TTL_SECONDS) => Ok(seconds),
         _ => Err(FaultKind::OutOfRange { minimum: 1, maximum: MAX_TTL_SECONDS }),
+    }
+}
+
+/// Several variables of one scope, written as one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VariableBatch {
+    /// Names and the bytes of their new values. Descriptions and times to live of variables that exist stay.
+    pub set: Vec<(VariableName, Arc<str>)>,
+    /// Names to delete; those that are not there are passed over.
+    pub delete: Vec<VariableName>,
+    /// What is expected of versions; `None`: absent. A name need not be set or deleted.
+    pub if_versions: Vec<(VariableName, Option<Version>)>,
+}
+
+/// What a batch wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchRecord {
+    /// The variables that were set, in the order of the request.
+    pub set: Vec<VariableRecord>,
+    /// The names that were there and were deleted, in the order of the request.
+    pub deleted: Vec<VariableName>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchOutcome {
+    /// All of it was written.
+    Applied(BatchRecord),
+    /// These names have other versions than expected (with the versions that they have); nothing was written.
+    Refused(Vec<(VariableName, Option<Version>)>),
+    /// The stored answer of an equal request.
+    Replayed(BatchRecord),
+    /// The idempotency key was used by another request.
+    KeyReused,
+}
+
+/// A number to add to a variable.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    /// Stays an integer as long as the variable is one.
+    Integer(i64),
+    /// Makes the variable a floating-point number.
+    Float(f64),
+}
+
+/// Why a variable cannot be incremented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IncrementFault {
+    /// The value is not a number.
+    #[error("the value is not a number")]
+    NotANumber,
+    /// The sum is outside i64, or not a finite f64.
+    #[error("the sum is out of range")]
+    OutOfRange,
+}
+
+impl Number {
+    /// Reads a validated number; integers outside i64 are refused.
+    ///
+    /// # Errors
+    /// Another type, or out of range.
+    pub fn parse(raw: &str) -> Result<Self, FaultKind> {
+        if document::kind(raw) != Kind::Number {
+            return Err(FaultKind::InvalidType { expected: "a number" });
+        }
+        if raw.contains(['.', 'e', 'E']) {
+            return raw.parse().map(Self::Float).map_err(|_| FaultKind::NumberOutOfRange);
+        }
+        raw.parse().map(Self::Integer).map_err(|_| FaultKind::OutOfRange { minimum: i64::MIN, maximum: i64::MAX })
+    }
+
+    /// The text of the sum of a validated value and this number; `None` as value: the variable is absent.
+    ///
+    /// # Errors
+    /// The value is not a number, or the sum does not fit.
+    pub fn add_to(self, value: Option<&str>) -> Result<String, IncrementFault> {
+        let value = match value {
+            None => Self::Integer(0),
+            Some(raw) if document::kind(raw) == Kind::Number => Self::parse(raw).map_err(|_| IncrementFault::OutOfRange)?,
+            Some(_) => return Err(IncrementFault::NotANumber),
+        };
+        match (value, self) {
+            (Self::Integer(value), Self::Integer(by)) => value.checked_add(by).map(|sum| sum.to_string()).ok_or(IncrementFault::OutOfRange),
+            (value, by) => {
+                let sum = value.as_f64() + by.as_f64();
+                serde_json::Number::from_f64(sum).map(|sum| sum.to_string()).ok_or(IncrementFault::OutOfRange)
+            }
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a sum with a floating-point number is one")]
+    fn as_f64(self) -> f64 {
+        match self {
+            Self::Integer(number) => number as f64,
+            Self::Float(number) => number,
+        }
     }
 }
 
@@ -245,6 +319,22 @@ mod tests {
             "1",
         ] {
             assert_eq!(VariableInput::parse(bad).unwrap_err().len(), 1, "{bad}");
+        }
+    }
+
+    #[test]
+    fn integers_stay_integers_and_nothing_wraps() {
+        let add = |value: &str, by: &str| Number::parse(by).unwrap().add_to(Some(value));
+        assert_eq!(Number::Integer(5).add_to(None).as_deref(), Ok("5"));
+        assert_eq!(add("41", "1").as_deref(), Ok("42"));
+        assert_eq!(add("-0", "-3").as_deref(), Ok("-3"));
+        assert_eq!(add("1", "0.5").as_deref(), Ok("1.5"));
+        assert_eq!(add("1.5", "1").as_deref(), Ok("2.5"));
+        assert_eq!(add("9223372036854775807", "1"), Err(IncrementFault::OutOfRange));
+        assert_eq!(add("18446744073709551615", "-1"), Err(IncrementFault::OutOfRange));
+        assert_eq!(add("1e308", "1e308"), Err(IncrementFault::OutOfRange));
+        for text in ["\"1\"", "null", "true", "[1]", "{}"] {
+            assert_eq!(add(text, "1"), Err(IncrementFault::NotANumber), "{text}");
         }
     }
 }

@@ -24,10 +24,17 @@ pub mod sqlite;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::domain::id::{TenantId, UserId, VariableName};
+use crate::domain::checkpoint::{CheckpointItem, CheckpointKey, CheckpointPosition, CheckpointQuery, CheckpointRecord, NewCheckpoint};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{ExecutionId, SessionId, TenantId, UserId, VariableName, WorkflowId};
 use crate::domain::page::Page;
-use crate::domain::state::{HistoryItem, StateDocument, StateKey, StateRecord};
-use crate::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
+use crate::domain::session::{Reach, SessionDocument, SessionQuery, SessionRecord};
+use crate::domain::state::{
+    ExecutionPage, ExecutionQuery, HistoryItem, Operation, RemovedExecution, StateAt, StateDocument, StateKey, StateRecord,
+};
+use crate::domain::variable::{
+    BatchOutcome, IncrementFault, Number, Scope, ScopeLife, VariableBatch, VariableDocument, VariableKey, VariableRecord,
+};
 use crate::domain::version::{Expected, Version};
 
 /// Why a store could not answer.
@@ -192,6 +199,121 @@ pub struct VariableQuery {
     pub max_bytes: usize,
 }
 
+/// A page of checkpoints and the place of its last item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckpointPage {
+    /// The items, newest first.
+    pub items: Vec<CheckpointItem>,
+    /// Whether more follow.
+    pub more: bool,
+    /// The place of the last item.
+    pub position: Option<CheckpointPosition>,
+}
+
+/// What became of an increment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IncrementOutcome {
+    /// As any write.
+    Done(Outcome<VariableRecord>),
+    /// The value and the number do not add up. Nothing was written.
+    Fault(IncrementFault),
+}
+
+/// What the deletion of a scope took away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScopeDeletion {
+    /// Variables that were deleted by this call.
+    pub deleted: u64,
+    /// Whether some are left.
+    pub more: bool,
+}
+
+/// Housekeeping that no reader can notice: what it removes is gone for all of them already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SweepTask {
+    /// Turns expired sessions into tombstones.
+    ExpiredSessions,
+    /// Turns expired variables, and variables of sessions that are gone, into tombstones.
+    ExpiredVariables,
+    /// First phase of the removal of tombstones: raises each tenant's version floor to its highest tombstone that is due.
+    VersionFloors,
+    /// Second phase, at least `floor_seconds` after the first: removes tombstones below the floor. A state's only when its incarnation has
+    /// neither versions nor checkpoints.
+    Tombstones,
+    /// Removes idempotency rows older than [`IDEMPOTENCY_SECONDS`].
+    IdempotencyKeys,
+    /// Removes log rows older than the retention.
+    ChangeLog,
+    /// Removes the versions and checkpoints of removed incarnations.
+    RemovedExecutions,
+}
+
+impl SweepTask {
+    /// All tasks, in the order in which one run does them.
+    pub const ALL: [Self; 7] = [
+        Self::ExpiredSessions,
+        Self::ExpiredVariables,
+        Self::VersionFloors,
+        Self::Tombstones,
+        Self::IdempotencyKeys,
+        Self::ChangeLog,
+        Self::RemovedExecutions,
+    ];
+
+    /// The word in metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ExpiredSessions => "expired_sessions",
+            Self::ExpiredVariables => "expired_variables",
+            Self::VersionFloors => "version_floors",
+            Self::Tombstones => "tombstones",
+            Self::IdempotencyKeys => "idempotency_keys",
+            Self::ChangeLog => "change_log",
+            Self::RemovedExecutions => "removed_executions",
+        }
+    }
+}
+
+/// Limits of one step of housekeeping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SweepLimits {
+    /// Most rows that the step changes.
+    pub rows: u32,
+    /// Seconds that log rows are kept.
+    pub log_seconds: i64,
+    /// Seconds between the two phases of the removal of tombstones; at least ten times the statement time limit.
+    pub floor_seconds: i64,
+}
+
+/// What a step of housekeeping did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Rows that it changed or removed.
+    pub rows: u64,
+    /// Whether more are due.
+    pub more: bool,
+    /// Another server is at it; nothing was done.
+    pub busy: bool,
+}
+
+/// Figures of a store for statistics and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreFigures {
+    /// Open connections.
+    pub connections: u32,
+    /// Those of them that are idle.
+    pub idle_connections: u32,
+    /// Writes that wait for their turn.
+    pub queue_depth: u64,
+    /// How many may wait; 0: there is no queue.
+    pub queue_capacity: u64,
+    /// Transactions that wrote, since the start.
+    pub groups: u64,
+    /// Writes in them.
+    pub rows: u64,
+}
+
 /// The durable truth. See the module for what every method promises.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -205,7 +327,7 @@ pub trait Store: Send + Sync + 'static {
     async fn ping(&self) -> Result<()>;
 
     /// Saves a state: a new version of the head, its body, a log row, an idempotency row. Creates the execution when it is absent or
-    /// deleted; its `created_at` is then the time of this version.
+    /// deleted; its `created_at` is then the time of this version. `operation` ([`Operation::Put`] or [`Operation::Patch`]) is recorded.
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].
@@ -215,6 +337,7 @@ pub trait Store: Send + Sync + 'static {
         key: &StateKey,
         expected: Expected,
         document: &StateDocument,
+        operation: Operation,
     ) -> Result<Outcome<StateRecord>>;
 
     /// Deletes a state: the tombstone is a version too. History stays. [`Outcome::Absent`] when there is no live state and `expected` is
@@ -243,7 +366,8 @@ pub trait Store: Send + Sync + 'static {
     /// The store could not answer; see [`StoreError`].
     async fn state_history(&self, tenant: &TenantId, key: &StateKey, query: HistoryQuery) -> Result<Option<Page<HistoryItem>>>;
 
-    /// Saves a variable. One that was deleted or has expired counts as absent, and `created_at` begins anew.
+    /// Saves a variable. One that was deleted, has expired or belongs to another life of its scope counts as absent, and `created_at` begins
+    /// anew. The caller has looked up `life`; a session that ends meanwhile takes the variable with it.
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].
@@ -251,6 +375,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         context: &WriteContext,
         key: &VariableKey,
+        life: ScopeLife,
         expected: Expected,
         document: &VariableDocument,
     ) -> Result<Outcome<VariableRecord>>;
@@ -259,19 +384,204 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].
-    async fn delete_variable(&self, context: &WriteContext, key: &VariableKey, expected: Expected) -> Result<Outcome<Tombstone>>;
+    async fn delete_variable(
+        &self,
+        context: &WriteContext,
+        key: &VariableKey,
+        life: ScopeLife,
+        expected: Expected,
+    ) -> Result<Outcome<Tombstone>>;
 
     /// One variable. An expired one is gone at its instant.
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].
-    async fn get_variable(&self, tenant: &TenantId, key: &VariableKey) -> Result<Lookup<VariableRecord>>;
+    async fn get_variable(&self, tenant: &TenantId, key: &VariableKey, life: ScopeLife) -> Result<Lookup<VariableRecord>>;
 
     /// The live variables of a scope in the byte order of their names.
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].
-    async fn list_variables(&self, tenant: &TenantId, scope: &Scope, query: &VariableQuery) -> Result<Page<VariableRecord>>;
+    async fn list_variables(
+        &self,
+        tenant: &TenantId,
+        scope: &Scope,
+        life: ScopeLife,
+        query: &VariableQuery,
+    ) -> Result<Page<VariableRecord>>;
+
+    /// Writes several variables of a scope: all of it in one transaction, or nothing when a version is another than expected. Names are
+    /// unique within each part of the batch, and none is both set and deleted.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn write_variables(&self, context: &WriteContext, scope: &Scope, life: ScopeLife, batch: &VariableBatch) -> Result<BatchOutcome>;
+
+    /// Deletes the live variables of a scope, at most `limit` of them, in one transaction; each leaves its tombstone and its log row.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn delete_variables(&self, context: &WriteContext, scope: &Scope, life: ScopeLife, limit: u32) -> Result<Outcome<ScopeDeletion>>;
+
+    /// Adds a number to a variable, under its row's lock: concurrent increments are all counted. An absent variable is created with the
+    /// number. Description and time to live stay.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn increment_variable(
+        &self,
+        context: &WriteContext,
+        key: &VariableKey,
+        life: ScopeLife,
+        expected: Expected,
+        by: Number,
+    ) -> Result<IncrementOutcome>;
+
+    /// The variables that are in force where these scopes are looked through in their order: by name, each from the first scope that has it.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn effective_variables(
+        &self,
+        tenant: &TenantId,
+        scopes: &[(Scope, ScopeLife)],
+        query: &VariableQuery,
+    ) -> Result<Page<VariableRecord>>;
+
+    /// Saves a session. A new one (absent, deleted, expired) belongs to `owner` and begins a new life; a live one keeps its owner.
+    /// [`Outcome::Absent`]: a live session of this id is out of `reach`. Expiry is now plus the time to live when the document has one or
+    /// the session is new, else it stays; never later than `created_at` plus the cap.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn put_session(
+        &self,
+        context: &WriteContext,
+        id: &SessionId,
+        reach: &Reach,
+        owner: &UserId,
+        expected: Expected,
+        document: &SessionDocument,
+    ) -> Result<Outcome<SessionRecord>>;
+
+    /// One session. An expired one, and one out of reach, is not there.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn get_session(&self, tenant: &TenantId, id: &SessionId, reach: &Reach) -> Result<Lookup<SessionRecord>>;
+
+    /// Moves the expiry of a live sliding session to now plus its time to live, under the cap; no version, no log row, no index write.
+    /// Returns the expiry; `None` when there is no such session. A touch may be lost in a crash.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn touch_session(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<Timestamp>>;
+
+    /// Adds seconds to the expiry of a live session, under its cap. A write. [`Outcome::Absent`]: not there, expired or out of reach.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn extend_session(
+        &self,
+        context: &WriteContext,
+        id: &SessionId,
+        reach: &Reach,
+        expected: Expected,
+        additional_seconds: i64,
+    ) -> Result<Outcome<SessionRecord>>;
+
+    /// Deletes a session, and with its life its variables.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn delete_session(&self, context: &WriteContext, id: &SessionId, reach: &Reach, expected: Expected)
+    -> Result<Outcome<Tombstone>>;
+
+    /// The live sessions within reach, by id.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn list_sessions(&self, tenant: &TenantId, query: &SessionQuery) -> Result<Page<SessionRecord>>;
+
+    /// Makes a checkpoint of the current state or of the one given. [`Outcome::Refused`] with the taken id's version when it exists;
+    /// [`Outcome::Absent`] when there is no current state to copy. On an execution that does not exist, a given state makes a head that is
+    /// deleted and has no versions.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn create_checkpoint(
+        &self,
+        context: &WriteContext,
+        key: &CheckpointKey,
+        new: &NewCheckpoint,
+    ) -> Result<Outcome<CheckpointRecord>>;
+
+    /// One checkpoint.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn get_checkpoint(&self, tenant: &TenantId, key: &CheckpointKey) -> Result<Lookup<CheckpointRecord>>;
+
+    /// Deletes a checkpoint; outcomes as [`Store::delete_state`].
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn delete_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<Tombstone>>;
+
+    /// Checkpoints without their states, newest first, over all executions that the query lets pass.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn list_checkpoints(&self, tenant: &TenantId, query: &CheckpointQuery) -> Result<CheckpointPage>;
+
+    /// Makes what a checkpoint keeps the current state, as a new version (operation `restore`, with the checkpoint's id); also of a deleted
+    /// state. `expected` is about the state. [`Outcome::Absent`]: no such checkpoint.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn restore_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<StateRecord>>;
+
+    /// Begins a new execution of the same workflow with what a checkpoint keeps (operation `fork`), and with its origin. [`Outcome::Refused`]
+    /// when the target has a live state or any history or checkpoint of its own; [`Outcome::Absent`]: no such checkpoint.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn fork_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>>;
+
+    /// The version of a state that was in force at a moment, inclusive.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn get_state_at(&self, tenant: &TenantId, key: &StateKey, at: Timestamp) -> Result<StateAt>;
+
+    /// The workflows that have an execution with a live state, by id.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn list_workflows(&self, tenant: &TenantId, after: Option<&WorkflowId>, limit: usize) -> Result<Page<WorkflowId>>;
+
+    /// The executions of a workflow that have a live state.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn list_executions(&self, tenant: &TenantId, workflow: &WorkflowId, query: &ExecutionQuery) -> Result<ExecutionPage>;
+
+    /// Removes an execution with its history and checkpoints: one row changes, and all of it is gone for readers at the commit. The versions
+    /// of its state go on growing. [`Outcome::Absent`] when it has neither state nor history nor checkpoints; `expected` is about the state.
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn delete_execution(&self, context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<RemovedExecution>>;
+
+    /// One step of housekeeping, in a short transaction, tenant by tenant, on connections apart from those of requests. One server at a time:
+    /// [`Swept::busy`].
+    ///
+    /// # Errors
+    /// The store could not answer; see [`StoreError`].
+    async fn sweep(&self, task: SweepTask, limits: SweepLimits) -> Result<Swept>;
+
+    /// Figures, taken without asking the database.
+    fn figures(&self) -> StoreFigures;
 
     /// Waits for writes in progress and closes the connections. Further calls fail.
     async fn close(&self);

@@ -79,6 +79,9 @@ pub enum FaultKind {
     /// A member name that must follow a grammar does not.
     #[error("{0}")]
     InvalidName(InvalidIdentifier),
+    /// An id does not follow its grammar.
+    #[error("{0}")]
+    InvalidId(InvalidIdentifier),
     /// The value does not follow its grammar.
     #[error("must match {grammar}")]
     InvalidValue {
@@ -100,6 +103,13 @@ pub enum FaultKind {
 }
 
 impl Fault {
+    /// The same fault of a document that is the member `name` of a greater one.
+    #[must_use]
+    pub fn below(self, name: &str) -> Self {
+        let outer = Self::member(name, self.kind);
+        Self { pointer: format!("{}{}", outer.pointer, self.pointer.trim_start_matches('#')), kind: outer.kind }
+    }
+
     /// A fault of the member `name` of the document's top object.
     #[must_use]
     pub fn member(name: &str, kind: FaultKind) -> Self {
@@ -126,6 +136,30 @@ pub(crate) fn push_segment(pointer: &mut String, segment: &str) {
     }
 }
 
+/// The text of a validated value that must be a string of at most `limit` bytes.
+///
+/// # Errors
+/// Another type, or longer.
+pub fn text(value: &str, limit: usize) -> Result<String, FaultKind> {
+    if kind(value) != Kind::String {
+        return Err(FaultKind::InvalidType { expected: "a string" });
+    }
+    let text = unescape(value);
+    if text.len() > limit { Err(FaultKind::TooLong { limit }) } else { Ok(text.into_owned()) }
+}
+
+/// A validated value that must be a boolean.
+///
+/// # Errors
+/// Another type.
+pub fn boolean(value: &str) -> Result<bool, FaultKind> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(FaultKind::InvalidType { expected: "a boolean" }),
+    }
+}
+
 /// The top object of a request body, whose members are taken one by one; what is left is unknown.
 #[derive(Debug)]
 pub struct Object<'a> {
@@ -148,6 +182,11 @@ impl<'a> Object<'a> {
     pub fn take(&mut self, name: &str) -> Option<&'a str> {
         let index = self.members.iter().position(|(member, _)| member == name)?;
         Some(self.members.swap_remove(index).1)
+    }
+
+    /// Takes and reads a member; what is wrong with it is added to `faults`.
+    pub fn read_member<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, FaultKind>, faults: &mut Vec<Fault>) -> Option<T> {
+        parse(self.take(name)?).map_err(|kind| faults.push(Fault::member(name, kind))).ok()
     }
 
     /// A fault for each member that was not taken.

@@ -1,0 +1,62 @@
+//! The word between a transaction's row locks and its commit.
+//!
+//! A cache that must never be wrong has to hear of a write *before* it can be read, and again of what became of it. Store and cache do not
+//! know each other: a store tells an observer, a cache is one, and `app` introduces them.
+
+use super::checkpoint::CheckpointKey;
+use super::id::{SessionId, TenantId};
+use super::state::StateKey;
+use super::variable::VariableKey;
+use super::version::Version;
+
+/// A resource that a cache may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// The current state of an execution.
+    State(StateKey),
+    /// A checkpoint.
+    Checkpoint(CheckpointKey),
+    /// A session.
+    Session(SessionId),
+    /// A variable. `life` is not part of what a cache is told by: see [`VariableKey`].
+    Variable(VariableKey),
+}
+
+/// A new version of a resource within a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What changes.
+    pub resource: Resource,
+    /// The version that the transaction gives it; of a deletion, its tombstone's.
+    pub version: Version,
+}
+
+/// Hears of transactions that change resources.
+///
+/// Every applied write is told with [`CommitObserver::before_commit`] while its row locks are held, and then with exactly one of
+/// [`CommitObserver::committed`] and [`CommitObserver::rolled_back`]; a write whose outcome stays unknown is told as committed, because a
+/// cache must then forget. The calls return at once: they run inside the transaction.
+pub trait CommitObserver: Send + Sync + 'static {
+    /// The rows are locked and the versions known; nobody can read them yet.
+    fn before_commit(&self, changes: &[Change]);
+
+    /// The versions can be read from now on.
+    fn committed(&self, changes: &[Change]);
+
+    /// Nothing changed.
+    fn rolled_back(&self, changes: &[Change]);
+}
+
+/// An observer that does not care, for a store without a cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoObserver;
+
+impl CommitObserver for NoObserver {
+    fn before_commit(&self, _: &[Change]) {}
+
+    fn committed(&self, _: &[Change]) {}
+
+    fn rolled_back(&self, _: &[Change]) {}
+}
