@@ -62,7 +62,6 @@ codes! {
     InvalidEtag = "invalid_etag", 400, "If-Match or If-None-Match cannot be read", "Send \"VERSION\", W/\"VERSION\", a list of them, or *.";
     InvalidHeader = "invalid_header", 400, "A request header has an impossible value", "The detail names the header and what it may be.";
     InvalidPath = "invalid_path", 400, "The path is not percent-encoded UTF-8", "Encode each path segment as UTF-8, percent-encoded.";
-    PreconditionNotAllowed = "precondition_not_allowed", 400, "A precondition makes no sense here", "The operation changes no single resource, so If-Match and If-None-Match cannot guard it.";
     TokenMissing = "token_missing", 401, "No bearer token", "Send Authorization: Bearer TOKEN, once.";
     TokenInvalid = "token_invalid", 401, "The token is not accepted", "The detail says which check failed. Get a token of a configured issuer, for this server's audience.";
     TokenExpired = "token_expired", 401, "The token has expired", "Get a new token.";

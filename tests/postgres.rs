@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use nworkflow_state::config::{DatabaseConfig, Milliseconds, Secret};
@@ -15,7 +16,7 @@ use nworkflow_state::domain::state::{StateDocument, StateKey};
 use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
-use nworkflow_state::store::{Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
+use nworkflow_state::store::{Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
@@ -370,7 +371,13 @@ impl Random {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tenants_do_not_meet_on_the_pool() {
     let database = TestDatabase::migrated().await;
-    let config = DatabaseConfig { pool_size: 4, acquire_timeout_ms: Milliseconds(30_000), ..database.config() };
+    let config = DatabaseConfig {
+        pool_size: 4,
+        acquire_timeout_ms: Milliseconds(30_000),
+        // Else the server would clean up behind us.
+        idle_in_transaction_timeout_ms: Milliseconds(600_000),
+        ..database.config()
+    };
     let store = Arc::new(PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap());
     let tenants = ["acme", "evil", "third"].map(tenant);
     for tenant in &tenants {
@@ -428,13 +435,21 @@ async fn tenants_do_not_meet_on_the_pool() {
     let versions: i64 = sqlx::query_scalar("SELECT sum(version)::int8 FROM variable").fetch_one(&mut superuser).await.unwrap();
     assert_eq!(log, versions, "an abandoned write is there with its log row, or not at all");
     join_all((0..8).map(|_| store.ping())).await.into_iter().for_each(|pinged| pinged.unwrap());
-    let open: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND state LIKE 'idle in%'",
-    )
-    .bind(APP)
-    .fetch_one(&mut superuser)
-    .await
-    .unwrap();
+    // A read's rollback is sent when nobody waits for it any more.
+    let mut open = i64::MAX;
+    for _ in 0..300 {
+        open = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND state LIKE 'idle in%'",
+        )
+        .bind(APP)
+        .fetch_one(&mut superuser)
+        .await
+        .unwrap();
+        if open == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(open, 0, "a transaction was left open in the pool");
     store.close().await;
 }
@@ -535,6 +550,58 @@ async fn a_commit_that_nobody_can_look_up_is_unknown() {
     proxy.arm(Fault::AfterCommit);
     assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::OutcomeUnknown(_))));
     assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 3);
+    store.close().await;
+}
+
+/// A context with an idempotency key.
+fn keyed(tenant: &TenantId, key: u128) -> WriteContext {
+    let idempotency = Some(Idempotency { key: Uuid::from_u128(key), fingerprint: Uuid::from_u128(7) });
+    WriteContext { idempotency, ..context(tenant) }
+}
+
+/// How many of the outcomes were applied; all others are replays.
+fn applied<R: std::fmt::Debug>(outcomes: Vec<Result<Outcome<R>, StoreError>>) -> usize {
+    outcomes
+        .into_iter()
+        .filter(|outcome| match outcome {
+            Ok(Outcome::Applied { .. }) => true,
+            Ok(Outcome::Replayed(_)) => false,
+            outcome => panic!("{outcome:?}"),
+        })
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_raced_idempotency_key_writes_once() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    let acme = tenant("acme");
+    // The tenant's row is there, so that the first requests do not wait for each other on it, but run into each other on the key.
+    put_state(&store, &acme, "warm").await.unwrap();
+    let (state, name) = (state_key("e"), variable_key("v"));
+    for round in 0..10 {
+        let (document, value) = (document(), variable("1"));
+        let context = keyed(&acme, round * 4);
+        let puts = (0..12).map(|_| store.put_state(&context, &state, Expected::Any, &document));
+        assert_eq!(applied(join_all(puts).await), 1, "put state");
+        let context = keyed(&acme, round * 4 + 1);
+        let puts = (0..12).map(|_| store.put_variable(&context, &name, Expected::Any, &value));
+        assert_eq!(applied(join_all(puts).await), 1, "put variable");
+        // Deletes of different rows under one key, so that each would have something to delete.
+        let others: Vec<_> = (0..12).map(|number| (state_key(&format!("e{number}")), variable_key(&format!("v{number}")))).collect();
+        for (state, name) in &others {
+            store.put_state(&self::context(&acme), state, Expected::Any, &document).await.unwrap();
+            store.put_variable(&self::context(&acme), name, Expected::Any, &value).await.unwrap();
+        }
+        let context = keyed(&acme, round * 4 + 2);
+        let deletes = others.iter().map(|(state, _)| store.delete_state(&context, state, Expected::Any));
+        assert_eq!(applied(join_all(deletes).await), 1, "delete state");
+        let context = keyed(&acme, round * 4 + 3);
+        let deletes = others.iter().map(|(_, name)| store.delete_variable(&context, name, Expected::Any));
+        assert_eq!(applied(join_all(deletes).await), 1, "delete variable");
+    }
+    let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut database.superuser().await).await.unwrap();
+    assert_eq!(keys, 40);
     store.close().await;
 }
 

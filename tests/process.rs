@@ -16,10 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STATE: &str = r#"{"marking":{"p":1}}"#;
 
 /// A folder to run the program in, with nothing of this process's environment.
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(TempDir::new().expect("a temporary folder can be made"))
     }
 
@@ -31,6 +31,10 @@ impl Place {
 
     fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the program can be started")
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.0.path()
     }
 
     fn log_file(&self) -> PathBuf {
@@ -50,15 +54,22 @@ impl Place {
 
     /// `dev` on ports of its own, ready.
     fn dev(&self, arguments: &[&str]) -> Server {
+        self.dev_with(arguments, &[])
+    }
+
+    /// As [`Place::dev`], with an environment.
+    pub(crate) fn dev_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
         let ports = ["dev", "--set", "server.listen=127.0.0.1:0", "--set", "server.metrics_listen=127.0.0.1:0"];
-        let mut server = self.start(&[&ports[..], arguments].concat());
+        let mut command = self.command(&[&ports[..], arguments].concat());
+        command.envs(environment.iter().copied());
+        let mut server = self.start_command(command);
         server.wait_until_ready();
         server
     }
 }
 
 /// A running server.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
     printed: String,
@@ -83,7 +94,7 @@ impl Server {
         rest.lines().next().expect("a line follows").trim()
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.printed_after("Address:").strip_prefix("http://").and_then(|text| text.parse().ok()).expect("an address is printed")
     }
 

@@ -128,11 +128,17 @@ async fn everything_is_there_after_a_restart() {
     store.put_variable(&writer(), &variable, Expected::Any, &value).await.unwrap();
     let before = (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable).await.unwrap());
     assert!(matches!(before, (Lookup::Live(_), Lookup::Live(_))));
-    // Not closed: the writer ends by itself.
+    // Not closed: the writer ends by itself, and the folder is free some time after.
     drop(store);
-    lifecycle.finished().await;
-
-    let store = open(folder.path()).await.unwrap();
+    let reopened = async {
+        loop {
+            match open(folder.path()).await {
+                Ok(store) => return store,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let store = tokio::time::timeout(std::time::Duration::from_secs(10), reopened).await.unwrap();
     let after = (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable).await.unwrap());
     assert_eq!(after, before);
     assert_eq!(save(&store, 3).await.get(), 3);

@@ -152,6 +152,8 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_sweep ON idempotency (sweep_at);
 
 -- One row per applied write. Readers stop below the oldest transaction at work: (xid, seq) is the position, a gap in seq means nothing.
+-- Of one key, seq follows the versions, because it is drawn under the row's lock; xid need not: a transaction has it from its first row,
+-- or from the sequence of state_id, and may wait for the lock afterwards. Such two end up below the same oldest transaction.
 CREATE SEQUENCE change_log_seq;
 CREATE TABLE change_log (
     tenant_id   text COLLATE "C" NOT NULL CHECK (tenant_id <> ''),

@@ -42,8 +42,11 @@ fn nullable(schema: &mut Map<String, Value>) {
     }
 }
 
-/// `const` is an `enum` of one; a list of examples is its first.
+/// `const` is an `enum` of one; a list of examples is its first; names of members have no schema.
 fn constants(schema: &mut Map<String, Value>) {
+    if schema.contains_key("additionalProperties") {
+        schema.remove("propertyNames");
+    }
     if schema.contains_key("type") || schema.contains_key("const") {
         if let Some(constant) = schema.remove("const") {
             schema.insert("enum".into(), json!([constant]));

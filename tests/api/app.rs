@@ -19,6 +19,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::postgres::TestDatabase;
+
 /// The API document as the server serves it.
 pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::from_slice(&surface(true).unwrap().documents.openapi_31).unwrap());
 
@@ -31,6 +33,8 @@ pub struct TestApp {
     issuer: Option<DevelopmentIssuer>,
     client: reqwest::Client,
     _folder: TempDir,
+    /// Dropped after the server: the database of a server on PostgreSQL.
+    database: Option<TestDatabase>,
 }
 
 /// How a test's server differs from the default.
@@ -67,6 +71,19 @@ impl TestApp {
         Self::over(store, options, folder, clock, lifecycle).await
     }
 
+    pub async fn postgres() -> Self {
+        Self::postgres_with(Options::default()).await
+    }
+
+    pub async fn postgres_with(options: Options) -> Self {
+        let database = TestDatabase::migrated().await;
+        let (clock, lifecycle) = (Clock::new(), Lifecycle::new());
+        let store = Arc::new(database.store(clock.clone()).await);
+        let mut app = Self::over(store, options, tempfile::tempdir().unwrap(), clock, lifecycle).await;
+        app.database = Some(database);
+        app
+    }
+
     /// A server over this store, with the development issuer.
     pub async fn over(store: Arc<dyn Store>, options: Options, folder: TempDir, clock: Clock, lifecycle: Lifecycle) -> Self {
         let config = options.config();
@@ -94,7 +111,7 @@ impl TestApp {
         let serving = lifecycle.clone();
         drop(lifecycle.spawn(async move { server::serve(listener, app.router, &server_config, &serving).await }));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-        Self { address, clock, store, lifecycle, issuer: None, client, _folder: folder }
+        Self { address, clock, store, lifecycle, issuer: None, client, _folder: folder, database: None }
     }
 
     /// A token of the development issuer.

@@ -2,6 +2,7 @@
 
 pub mod app;
 mod bad_input;
+mod openapi;
 mod raw;
 mod states;
 mod variables;
@@ -13,6 +14,12 @@ macro_rules! on_both_stores {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name($crate::api::app::TestApp::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::api::app::TestApp::postgres().await).await;
             })*
         }
     };

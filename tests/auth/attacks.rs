@@ -295,6 +295,8 @@ async fn details_tell_the_operator_what_to_do() {
         let error = rig.call(&token.build()).await.unwrap_err();
         assert!(error.detail.contains(words), "{}", error.detail);
     }
+    let padded = rig.call(&format!("{}=", token().build())).await.unwrap_err();
+    assert!(padded.detail.contains("signature is not base64url"), "{}", padded.detail);
     let long = rig.call(&"a".repeat(16_385)).await.unwrap_err();
     assert_eq!(long.limit, Some(16_384));
 }

@@ -10,20 +10,24 @@ use nworkflow_state::store::sqlite::{DATABASE_FILE, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Row as _};
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use super::bench::{Bench, Inspector, LogRow};
 use super::recorded::{Calls, Recorded};
+use crate::support::postgres::TestDatabase;
 
 /// A backend that the suite runs on.
 #[derive(Clone, Copy)]
 pub(super) enum Backend {
     Sqlite,
+    Postgres,
 }
 
 impl Backend {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
         }
     }
 
@@ -37,7 +41,49 @@ impl Backend {
                 let store = SqliteStore::open(folder.path(), clock.clone(), &Lifecycle::new()).await.unwrap();
                 Bench::new(Arc::new(Recorded::new(store, calls)), clock, Box::new(SqliteFile(folder)))
             }
+            Self::Postgres => {
+                let database = POSTGRES.get_or_init(TestDatabase::migrated).await;
+                let store = database.store(clock.clone()).await;
+                Bench::new(Arc::new(Recorded::new(store, calls)), clock, Box::new(PostgresTables(database)))
+            }
         }
+    }
+}
+
+/// The database that all cases share; it goes with the cluster.
+static POSTGRES: OnceCell<TestDatabase> = OnceCell::const_new();
+
+/// Looks into the tables as superuser, past row level security.
+struct PostgresTables(&'static TestDatabase);
+
+#[async_trait]
+impl Inspector for PostgresTables {
+    async fn log(&self, tenant: &TenantId) -> Vec<LogRow> {
+        // seq is drawn under the row's lock; a transaction's id may be older than its wait for that lock.
+        let sql = "SELECT kind, op, version, k1, k2, actor, (extract(epoch FROM at) * 1000000)::int8 FROM change_log
+                   WHERE tenant_id = $1 ORDER BY seq";
+        let rows = sqlx::query(sql).bind(tenant.as_str()).fetch_all(&mut self.0.superuser().await).await.unwrap();
+        rows.iter()
+            .map(|row| LogRow {
+                kind: row.get(0),
+                operation: row.get(1),
+                version: row.get(2),
+                keys: [row.get(3), row.get(4)],
+                actor: row.get(5),
+                at: row.get(6),
+            })
+            .collect()
+    }
+
+    async fn idempotency_rows(&self, tenant: &TenantId) -> i64 {
+        let sql = "SELECT count(*) FROM idempotency WHERE tenant_id = $1";
+        sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.0.superuser().await).await.unwrap()
+    }
+
+    async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {
+        let sql = "UPDATE tenant SET version_floor = $2 WHERE tenant_id = $1";
+        let done = sqlx::query(sql).bind(tenant.as_str()).bind(floor).execute(&mut self.0.superuser().await).await.unwrap();
+        assert_eq!(done.rows_affected(), 1, "the tenant has its row");
     }
 }
 
@@ -46,7 +92,7 @@ struct SqliteFile(TempDir);
 
 impl SqliteFile {
     async fn connect(&self) -> sqlx::SqliteConnection {
-        SqliteConnectOptions::new().filename(self.0.path().join(DATABASE_FILE)).read_only(true).connect().await.unwrap()
+        SqliteConnectOptions::new().filename(self.0.path().join(DATABASE_FILE)).connect().await.unwrap()
     }
 }
 
@@ -70,5 +116,11 @@ impl Inspector for SqliteFile {
     async fn idempotency_rows(&self, tenant: &TenantId) -> i64 {
         let sql = "SELECT count(*) FROM idempotency WHERE tenant_id = ?1";
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
+    async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {
+        let sql = "UPDATE tenant SET version_floor = ?2 WHERE tenant_id = ?1";
+        let done = sqlx::query(sql).bind(tenant.as_str()).bind(floor).execute(&mut self.connect().await).await.unwrap();
+        assert_eq!(done.rows_affected(), 1, "the tenant has its row");
     }
 }

@@ -104,7 +104,7 @@ async fn carry(client: TcpStream, server: SocketAddr, fault: &AtomicUsize) -> st
                 }
                 to_server.write_all(sent).await?;
                 if armed == Fault::AfterCommit as usize {
-                    from_server.read(&mut down).await?;
+                    let _answer = from_server.read(&mut down).await?;
                     return Ok(());
                 }
             }

@@ -1,0 +1,224 @@
+//! The API document: fresh, complete, and free of what breaks client generators.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use nworkflow_state::app::{OpenApiVersion, openapi_document};
+use nworkflow_state::error::Code;
+use serde_json::Value;
+
+use super::app::{DOCUMENT, TestApp};
+use super::on_both_stores;
+
+on_both_stores!(the_server_serves_its_own_document);
+
+/// Every operation of the document: method, path, operation.
+fn operations() -> Vec<(String, String, &'static Value)> {
+    let paths = DOCUMENT["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(method, operation)| (method.clone(), path.clone(), operation)))
+        .collect()
+}
+
+#[test]
+fn the_committed_documents_are_fresh() {
+    for (file, version) in [("openapi.json", OpenApiVersion::V3_1), ("openapi-3.0.json", OpenApiVersion::V3_0)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi").join(file);
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == openapi_document(version).unwrap(),
+            "openapi/{file} is not what the routes say: run `make openapi`, read the diff, commit it"
+        );
+    }
+}
+
+#[test]
+fn every_operation_is_complete() {
+    let mut faults = Vec::new();
+    let mut ids = BTreeSet::new();
+    let tags: BTreeSet<&str> = DOCUMENT["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    for (method, path, operation) in operations() {
+        let mut fault = |what: &str| faults.push(format!("{method} {path}: {what}"));
+        match operation["operationId"].as_str() {
+            Some(id) if id.starts_with(|first: char| first.is_ascii_lowercase()) && id.chars().all(char::is_alphanumeric) => {
+                if !ids.insert(id.to_lowercase()) {
+                    fault("its operationId is taken");
+                }
+            }
+            _ => fault("no operationId in camelCase"),
+        }
+        if operation["summary"].as_str().is_none_or(|summary| summary.is_empty() || summary.ends_with('.') || summary.len() > 60) {
+            fault("no summary, or none of one short line");
+        }
+        match operation["tags"].as_array().map(Vec::as_slice) {
+            Some([tag]) if tags.contains(tag.as_str().unwrap()) => {}
+            _ => fault("not exactly one tag that is declared"),
+        }
+        if operation["security"].as_array().is_none() {
+            fault("no security, not even an empty one");
+        }
+        if let Some(body) = operation.get("requestBody") {
+            if !body["content"].as_object().unwrap().values().all(|media| media.get("example").is_some()) {
+                fault("a request body without an example");
+            }
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if response["description"].as_str().is_none_or(str::is_empty) {
+                fault(&format!("{status} without a description"));
+            }
+            for (kind, media) in response["content"].as_object().into_iter().flatten() {
+                let is_text = kind.starts_with("text/") || media["schema"].get("$ref").is_none();
+                if !is_text && media.get("example").is_none() {
+                    fault(&format!("{status} without an example"));
+                }
+            }
+        }
+        let declared: BTreeSet<&str> = operation["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|own| own["in"] == "path")
+            .map(|own| own["name"].as_str().unwrap())
+            .collect();
+        let in_path: BTreeSet<&str> = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).collect();
+        if declared != in_path {
+            fault("its path parameters are not those of its path");
+        }
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            if parameter["description"].as_str().is_none_or(str::is_empty) || parameter.get("schema").is_none() {
+                fault(&format!("parameter {} without description or schema", parameter["name"]));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "complete the declaration beside the handler (http/routes) or its #[utoipa::path]:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn errors_and_security_follow_from_the_declaration() {
+    for (method, path, operation) in operations() {
+        let guarded = !operation["security"].as_array().unwrap().is_empty();
+        let responses = operation["responses"].as_object().unwrap();
+        assert_eq!(guarded, operation.get("x-permissions").is_some(), "{method} {path}");
+        assert_eq!(guarded, responses.contains_key("401") && responses.contains_key("403"), "{method} {path}");
+        for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+            let codes = response["x-codes"].as_array().unwrap();
+            assert!(!codes.is_empty(), "{method} {path} {status}");
+            for code in codes {
+                let code = Code::from_name(code.as_str().unwrap()).unwrap();
+                assert_eq!(code.status().to_string(), *status, "{method} {path}: {}", code.name());
+                assert!(response["description"].as_str().unwrap().contains(code.name()));
+            }
+            if method != "head" {
+                assert_eq!(
+                    response["content"]["application/problem+json"]["schema"]["$ref"], "#/components/schemas/Problem",
+                    "{method} {path} {status}"
+                );
+            }
+        }
+        for scheme in operation["security"].as_array().unwrap().iter().flat_map(|scheme| scheme.as_object().unwrap().keys()) {
+            assert!(DOCUMENT["components"]["securitySchemes"].get(scheme).is_some());
+        }
+    }
+}
+
+#[test]
+fn every_code_can_be_answered_by_some_operation() {
+    let declared: BTreeSet<&str> = operations()
+        .iter()
+        .flat_map(|(_, _, operation)| operation["responses"].as_object().unwrap().values())
+        .flat_map(|response| response["x-codes"].as_array().into_iter().flatten())
+        .map(|code| code.as_str().unwrap())
+        .collect();
+    // What belongs to no operation: paths and methods that are not there.
+    let elsewhere = [Code::RouteNotFound, Code::MethodNotAllowed];
+    let unused: Vec<&str> =
+        Code::ALL.iter().filter(|code| !elsewhere.contains(code)).map(|code| code.name()).filter(|code| !declared.contains(code)).collect();
+    assert!(unused.is_empty(), "remove these codes from src/error.rs, or declare them where they are answered: {unused:?}");
+}
+
+#[test]
+fn schemas_are_fit_for_generators() {
+    let schemas = DOCUMENT["components"]["schemas"].as_object().unwrap();
+    let reserved = ["Error", "Response", "Type", "Object", "Map", "Any", "Event", "File"];
+    for (name, schema) in schemas {
+        assert!(name.chars().all(char::is_alphanumeric) && !reserved.contains(&name.as_str()), "schema {name}: another name");
+        assert!(schema["description"].as_str().is_some_and(|text| !text.is_empty()), "schema {name}: a doc comment");
+        assert!(schema.get("example").is_some(), "schema {name}: an example");
+        for (member, described) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(!described["type"].is_array(), "schema {name}: {member} is nullable; leave it out instead");
+            let has_text = described["description"].as_str().is_some_and(|text| !text.is_empty()) || described.get("$ref").is_some();
+            assert!(has_text, "schema {name}: {member} has no doc comment");
+        }
+    }
+    let text = DOCUMENT.to_string();
+    let used: BTreeSet<&str> = text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(used, schemas.keys().map(String::as_str).collect(), "every schema is used, and every reference is defined");
+}
+
+#[test]
+fn examples_have_the_members_of_their_schemas() {
+    for (name, schema) in DOCUMENT["components"]["schemas"].as_object().unwrap() {
+        let (Some(properties), Some(example)) = (schema["properties"].as_object(), schema["example"].as_object()) else { continue };
+        let unknown: Vec<&String> = example.keys().filter(|member| !properties.contains_key(*member)).collect();
+        let missing: Vec<&Value> =
+            schema["required"].as_array().into_iter().flatten().filter(|member| !example.contains_key(member.as_str().unwrap())).collect();
+        assert!(unknown.is_empty() && missing.is_empty(), "example of {name}: unknown {unknown:?}, missing {missing:?}");
+    }
+}
+
+#[test]
+fn the_older_document_says_nothing_that_only_the_newer_can() {
+    let older: Value = serde_json::from_str(&openapi_document(OpenApiVersion::V3_0).unwrap()).unwrap();
+    fn walk(value: &Value, path: &str, faults: &mut Vec<String>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| walk(item, path, faults)),
+            Value::Object(members) => {
+                for (name, member) in members.iter().filter(|(name, _)| *name != "example") {
+                    let newer = matches!(name.as_str(), "const" | "examples" | "propertyNames" | "$defs" | "contentMediaType")
+                        || (name == "type" && member.is_array());
+                    if newer && !path.ends_with("/properties") {
+                        faults.push(format!("{path}/{name}"));
+                    }
+                    walk(member, &format!("{path}/{name}"), faults);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut faults = Vec::new();
+    walk(&older, "", &mut faults);
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(older["openapi"], "3.0.3");
+    let paths = |document: &Value| -> BTreeMap<String, usize> {
+        document["paths"].as_object().unwrap().iter().map(|(path, item)| (path.clone(), item.as_object().unwrap().len())).collect()
+    };
+    let newer: Value = serde_json::from_str(&openapi_document(OpenApiVersion::V3_1).unwrap()).unwrap();
+    assert_eq!(paths(&older), paths(&newer));
+}
+
+async fn the_server_serves_its_own_document(app: TestApp) {
+    let anyone = app.anonymous();
+    assert_eq!(anyone.get("/openapi.json").send().await.expect(200).json(), *DOCUMENT);
+    assert_eq!(anyone.get("/openapi-3.0.json").send().await.expect(200).json()["openapi"], "3.0.3");
+    let page = anyone.get("/docs/").unchecked().send().await.expect(200);
+    assert!(page.text().contains("swagger-ui") && !page.text().contains("//cdn"), "{}", page.text());
+    let script = anyone.get("/docs/swagger-initializer.js").unchecked().send().await.expect(200);
+    assert!(script.text().contains("/openapi.json"));
+    anyone.get("/docs/swagger-ui-bundle.js").unchecked().send().await.expect(200);
+    for code in Code::ALL {
+        let page = anyone.get(&format!("/errors/{}", code.name())).send().await.expect(200);
+        assert!(page.text().contains(code.title()) && page.text().contains(code.name()));
+    }
+    assert!(anyone.get("/errors").send().await.expect(200).text().contains("state_not_found"));
+    let limits = anyone.get("/limits").send().await.expect(200).json();
+    assert_eq!((&limits["state_body_bytes"], &limits["depth"]), (&8_388_608.into(), &64.into()));
+    // On the API's own port the metrics want a token.
+    anyone.get("/metrics").send().await.problem(401, "token_missing");
+    let metrics = app.admin("acme").get("/metrics").send().await.expect(200);
+    assert!(
+        metrics.text().contains("nworkflow_http_requests_total{route=\"/limits\",method=\"GET\",status=\"200\"} 1"),
+        "{}",
+        metrics.text()
+    );
+    assert!(metrics.text().contains("nworkflow_http_problems_total{code=\"token_missing\"} 1"), "{}", metrics.text());
+}
