@@ -41,10 +41,6 @@ impl Place {
         self.0.path().join("log")
     }
 
-    fn start(&self, arguments: &[&str]) -> Server {
-        self.start_command(self.command(arguments))
-    }
-
     fn start_command(&self, mut command: Command) -> Server {
         let log = File::create(self.log_file()).expect("the log can be written");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the program can be started");
