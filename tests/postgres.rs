@@ -16,7 +16,7 @@ use nworkflow_state::domain::state::{StateDocument, StateKey};
 use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
-use nworkflow_state::store::{Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
+use nworkflow_state::store::{HistoryQuery, Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
@@ -480,7 +480,8 @@ async fn behind_proxy(database: &TestDatabase, pool_size: u32) -> (Proxy, Postgr
     let address = (server.get_host(), server.get_port()).to_socket_addrs().unwrap().next().unwrap();
     let proxy = Proxy::start(address).await;
     let url = format!("postgres://{APP}@{}/{}", proxy.address(), database.name());
-    let config = DatabaseConfig { pool_size, acquire_timeout_ms: Milliseconds(500), ..config_of(url) };
+    let config =
+        DatabaseConfig { pool_size, acquire_timeout_ms: Milliseconds(500), statement_timeout_ms: Milliseconds(500), ..config_of(url) };
     let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
     (proxy, store)
 }
@@ -617,6 +618,125 @@ async fn a_locked_row_is_contention() {
     assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Contended(_))));
     other.execute("ROLLBACK").await.unwrap();
     assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 2);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_contention() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig { statement_timeout_ms: Milliseconds(50), lock_timeout_ms: Milliseconds(60_000), ..database.config() };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let acme = tenant("acme");
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; LOCK TABLE execution_state").await.unwrap();
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Contended(_))));
+    assert!(matches!(store.get_state(&acme, &state_key("e")).await, Err(StoreError::Contended(_))));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_is_not_waited_for() {
+    let database = TestDatabase::migrated().await;
+    let (proxy, store) = behind_proxy(&database, 2).await;
+    let acme = tenant("acme");
+    put_state(&store, &acme, "e").await.unwrap();
+    proxy.arm(Fault::SwallowCommit);
+    // It ends with the time limit, and the transaction with the connection.
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Unavailable(_))));
+    assert!(!proxy.is_armed());
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 2);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn statements_use_their_indexes_even_if_planned_on_empty_tables() {
+    const ROWS: i64 = 5000;
+    let database = TestDatabase::migrated().await;
+    // One connection, so that every statement keeps its first plan.
+    let config = DatabaseConfig { pool_size: 1, ..database.config() };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let acme = tenant("acme");
+    for round in 0..10_u128 {
+        for expected in [Expected::Any, Expected::Present] {
+            let key = round * 4 + if expected == Expected::Any { 0 } else { 2 };
+            let (puts, deletes) = (keyed(&acme, key), keyed(&acme, key + 1));
+            let (state, name) = (state_key(&format!("e{round}")), variable_key(&format!("v{round}")));
+            store.put_state(&puts, &state, expected, &document()).await.unwrap();
+            store.put_variable(&context(&acme), &name, expected, &variable("1")).await.unwrap();
+            store.get_state(&acme, &state).await.unwrap();
+            store.get_state_version(&acme, &state, Version::new(1).unwrap()).await.unwrap();
+            for ascending in [true, false] {
+                store.state_history(&acme, &state, HistoryQuery { ascending, after: None, limit: 10 }).await.unwrap();
+            }
+            store.get_variable(&acme, &name).await.unwrap();
+            for names in [vec![], vec![name.name.clone()]] {
+                let query = VariableQuery { prefix: "v".into(), names, after: None, limit: 10, max_bytes: 1000 };
+                store.list_variables(&acme, &Scope::Global, &query).await.unwrap();
+            }
+            if round > 0 {
+                store.delete_state(&deletes, &state, expected).await.unwrap();
+                store.delete_variable(&context(&acme), &name, expected).await.unwrap();
+            }
+        }
+        if round == 0 {
+            database
+                .execute(format!(
+                    "INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at, status)
+                       SELECT 'acme', 'w', 'raw' || n, 1, 1, now(), now(), now(), 'running' FROM generate_series(1, {ROWS}) n;
+                     INSERT INTO state_version (tenant_id, state_id, version, created_at, at, size, operation, actor, status)
+                       SELECT 'acme', 1000000 + n, 1, now(), now(), 0, 1, 'a', 'running' FROM generate_series(1, {ROWS}) n;
+                     INSERT INTO variable (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by, value)
+                       SELECT 'acme', 1, '', 'raw' || n, 1, 1, now(), now(), 'a', '1' FROM generate_series(1, {ROWS}) n;
+                     INSERT INTO idempotency (tenant_id, idem, fingerprint, version, at, sweep_at, status)
+                       SELECT 'acme', gen_random_uuid(), gen_random_uuid(), 1, now(), now(), 200 FROM generate_series(1, {ROWS}) n"
+                ))
+                .await;
+        }
+    }
+    // The server's session has told its counts once it has ended.
+    store.close().await;
+    let mut scans: Vec<(String, i64)> = vec![("none yet".to_owned(), i64::MAX)];
+    for _ in 0..300 {
+        let counts = "SELECT relname::text, seq_tup_read FROM pg_stat_user_tables WHERE seq_tup_read >= $1 AND idx_scan > 0
+                      UNION ALL SELECT 'not told', 1 FROM pg_stat_user_tables WHERE relname = 'variable' AND idx_scan = 0";
+        scans = sqlx::query_as(counts).bind(ROWS).fetch_all(&mut database.superuser().await).await.unwrap();
+        if scans.iter().all(|(table, _)| table != "not told") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(scans, [], "tables that were read from one end to the other");
+}
+
+#[tokio::test]
+async fn rows_are_swept_by_the_hour() {
+    let database = TestDatabase::migrated().await;
+    let store = database.store(Clock::new()).await;
+    let acme = tenant("acme");
+    // Hours from the hour of the write to that of the sweep.
+    let hours = async |table: &str| -> Option<i32> {
+        let sql = format!(
+            "SELECT (extract(epoch FROM sweep_at - date_trunc('hour', {})) / 3600)::int4 FROM {table}",
+            if table == "idempotency" { "at" } else { "updated_at" }
+        );
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut database.superuser().await).await.unwrap()
+    };
+    let with_ttl = VariableDocument { ttl_seconds: Some(7200), ..variable("1") };
+    let put = async |context: &WriteContext, document: &VariableDocument| {
+        store.put_variable(context, &variable_key("v"), Expected::Any, document).await.unwrap();
+    };
+    put(&keyed(&acme, 1), &with_ttl).await;
+    assert_eq!((hours("variable").await, hours("idempotency").await), (Some(3), Some(25)));
+    put(&context(&acme), &variable("1")).await;
+    assert_eq!(hours("variable").await, None);
+    put(&context(&acme), &with_ttl).await;
+    assert_eq!(hours("variable").await, Some(3));
+    store.delete_variable(&context(&acme), &variable_key("v"), Expected::Any).await.unwrap();
+    assert_eq!(hours("variable").await, Some(25));
+    // A state's head stays: its history hangs on it.
+    put_state(&store, &acme, "e").await.unwrap();
+    store.delete_state(&context(&acme), &state_key("e"), Expected::Any).await.unwrap();
+    assert_eq!(hours("execution_state").await, None);
     store.close().await;
 }
 
