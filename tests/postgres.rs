@@ -624,6 +624,99 @@ async fn a_locked_row_is_contention() {
     store.close().await;
 }
 
+/// Lets a write run into a row that another transaction holds with this change, which then commits. Answers the write's outcome.
+async fn overtaken<T>(database: &TestDatabase, change: &str, write: impl Future<Output = Result<T, StoreError>>) -> T {
+    let mut other = database.superuser().await;
+    other.execute(AssertSqlSafe(format!("BEGIN; {change}"))).await.unwrap();
+    let commit = async {
+        let waiting =
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND wait_event_type = 'Lock')";
+        let mut watcher = database.superuser().await;
+        for _ in 0..500 {
+            if sqlx::query_scalar(waiting).bind(APP).fetch_one(&mut watcher).await.unwrap() {
+                other.execute("COMMIT").await.unwrap();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the write did not wait for the row");
+    };
+    let (outcome, ()) = tokio::join!(write, commit);
+    outcome.unwrap()
+}
+
+#[tokio::test]
+async fn a_precondition_is_about_the_locked_row() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig { lock_timeout_ms: Milliseconds(20_000), statement_timeout_ms: Milliseconds(20_000), ..database.config() };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let acme = tenant("acme");
+    let context = context(&acme);
+    let (one, two) = (Version::new(1).unwrap(), Version::new(2).unwrap());
+    let bump = |table: &str, name: &str| format!("UPDATE {table} SET version = version + 1 WHERE {name}");
+    let end = |table: &str, name: &str| format!("UPDATE {table} SET version = version + 1, deleted = true WHERE {name}");
+    // Expected, what the other does, then the outcomes of a put and of a delete: an applied version, or the current one.
+    type Fate = Result<i64, Option<Version>>;
+    let cases: [(Expected, bool, Fate, Fate); 5] = [
+        (Expected::Exactly(one), false, Err(Some(two)), Err(Some(two))),
+        (Expected::Exactly(one), true, Err(None), Err(None)),
+        (Expected::Present, false, Ok(3), Ok(3)),
+        (Expected::Present, true, Err(None), Err(None)),
+        (Expected::Any, false, Ok(3), Ok(3)),
+    ];
+    for (number, (expected, ends, put, delete)) in cases.into_iter().enumerate() {
+        for deletes in [false, true] {
+            let name = format!("n{number}-{deletes}");
+            let (state, variable_key) = (state_key(&name), variable_key(&name));
+            store.put_state(&context, &state, Expected::Any, &document()).await.unwrap();
+            store.put_variable(&context, &variable_key, Expected::Any, &variable("1")).await.unwrap();
+            let change = if ends { end } else { bump };
+            let (head, row) =
+                (change("execution_state", &format!("execution_id = '{name}'")), change("variable", &format!("name = '{name}'")));
+            let (of_state, of_variable) = if deletes {
+                (
+                    fate(overtaken(&database, &head, store.delete_state(&context, &state, expected)).await, |record| record.version),
+                    fate(overtaken(&database, &row, store.delete_variable(&context, &variable_key, expected)).await, |record| {
+                        record.version
+                    }),
+                )
+            } else {
+                let (document, value) = (document(), variable("2"));
+                (
+                    fate(overtaken(&database, &head, store.put_state(&context, &state, expected, &document)).await, |record| {
+                        record.version
+                    }),
+                    fate(overtaken(&database, &row, store.put_variable(&context, &variable_key, expected, &value)).await, |record| {
+                        record.version
+                    }),
+                )
+            };
+            let right = if deletes { delete } else { put };
+            assert_eq!((of_state, of_variable), (right, right), "{expected:?}, the other deletes: {ends}, this one: {deletes}");
+        }
+    }
+    // Two that create: the second finds the first one's row, although its snapshot had none.
+    let create = "INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at, status)
+                    VALUES ('acme', 'w', 'new', 1, 1, now(), now(), now(), 'running');
+                  INSERT INTO variable (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by, value)
+                    VALUES ('acme', 1, '', 'new', 1, 1, now(), now(), 'a', '1')";
+    let (document, value) = (document(), variable("2"));
+    let created = overtaken(&database, create, store.put_state(&context, &state_key("new"), Expected::Absent, &document)).await;
+    assert_eq!(created, Outcome::Refused { current: Some(one) });
+    let create = create.replace("'new'", "'newer'");
+    let created = overtaken(&database, &create, store.put_variable(&context, &variable_key("newer"), Expected::Absent, &value)).await;
+    assert_eq!(created, Outcome::Refused { current: Some(one) });
+    store.close().await;
+}
+
+fn fate<R: std::fmt::Debug>(outcome: Outcome<R>, version: impl Fn(&R) -> Version) -> Result<i64, Option<Version>> {
+    match outcome {
+        Outcome::Applied { created: false, record } => Ok(version(&record).get()),
+        Outcome::Refused { current } => Err(current),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_slow_statement_is_contention() {
     let database = TestDatabase::migrated().await;
@@ -653,12 +746,23 @@ async fn a_silent_server_is_not_waited_for() {
 
 #[tokio::test]
 async fn statements_use_their_indexes_even_if_planned_on_empty_tables() {
+    use_indexes(false).await;
+}
+
+#[tokio::test]
+async fn statements_use_their_indexes_even_if_planned_on_small_tables() {
+    use_indexes(true).await;
+}
+
+async fn use_indexes(analyze: bool) {
     const ROWS: i64 = 5000;
     let database = TestDatabase::migrated().await;
     // One connection, so that every statement keeps its first plan.
     let config = DatabaseConfig { pool_size: 1, ..database.config() };
     let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
     let acme = tenant("acme");
+    // Once the plans are from empty tables of which nothing is known, once from small ones of which all is.
+    let small = u128::from(analyze);
     for round in 0..10_u128 {
         for expected in [Expected::Any, Expected::Present] {
             let key = round * 4 + if expected == Expected::Any { 0 } else { 2 };
@@ -676,12 +780,15 @@ async fn statements_use_their_indexes_even_if_planned_on_empty_tables() {
                 let query = VariableQuery { prefix: "v".into(), names, after: None, limit: 10, max_bytes: 1000 };
                 store.list_variables(&acme, &Scope::Global, &query).await.unwrap();
             }
-            if round > 0 {
+            if round > 0 || expected == Expected::Present {
                 store.delete_state(&deletes, &state, expected).await.unwrap();
                 store.delete_variable(&context(&acme), &name, expected).await.unwrap();
             }
         }
-        if round == 0 {
+        if round == 0 && analyze {
+            database.execute("ANALYZE").await;
+        }
+        if round == small {
             database
                 .execute(format!(
                     "INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at, status)
