@@ -86,7 +86,7 @@ struct SqliteFile(TempDir);
 
 impl SqliteFile {
     async fn connect(&self) -> sqlx::SqliteConnection {
-        SqliteConnectOptions::new().filename(self.0.path().join(DATABASE_FILE)).read_only(true).connect().await.unwrap()
+        SqliteConnectOptions::new().filename(self.0.path().join(DATABASE_FILE)).connect().await.unwrap()
     }
 }
 
@@ -110,5 +110,11 @@ impl Inspector for SqliteFile {
     async fn idempotency_rows(&self, tenant: &TenantId) -> i64 {
         let sql = "SELECT count(*) FROM idempotency WHERE tenant_id = ?1";
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
+    async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {
+        let sql = "UPDATE tenant SET version_floor = ?2 WHERE tenant_id = ?1";
+        let done = sqlx::query(sql).bind(tenant.as_str()).bind(floor).execute(&mut self.connect().await).await.unwrap();
+        assert_eq!(done.rows_affected(), 1, "the tenant has its row");
     }
 }

@@ -20,6 +20,8 @@ pub(super) trait Inspector: Send + Sync {
     async fn log(&self, tenant: &TenantId) -> Vec<LogRow>;
     /// How many idempotency keys the tenant has.
     async fn idempotency_rows(&self, tenant: &TenantId) -> i64;
+    /// Sets the tenant's version floor, as the sweeper does before it removes tombstones.
+    async fn raise_version_floor(&self, tenant: &TenantId, floor: i64);
 }
 
 /// A row of the change log. Its time is microseconds since the epoch.

@@ -40,6 +40,23 @@ pub(super) async fn of_tenants(bench: &Bench) {
     assert_eq!(bench.inspector.log(&owner.tenant).await.len(), 2);
 }
 
+pub(super) async fn of_version_floors(bench: &Bench) {
+    for kind in Kind::ALL {
+        let (writer, other) = (bench.writer(), bench.writer());
+        for writer in [&writer, &other] {
+            bench.put(kind, writer, "old", Expected::Any).await;
+        }
+        bench.inspector.raise_version_floor(&writer.tenant, 40).await;
+        let (created, replaced) = (true, false);
+        for (writer, name, is_new, number) in
+            [(&writer, "new", created, 41), (&writer, "new", replaced, 42), (&writer, "old", replaced, 2), (&other, "new", created, 1)]
+        {
+            let outcome = bench.put(kind, writer, name, Expected::Any).await;
+            assert_eq!(outcome, Outcome::Applied { created: is_new, record: version(number) }, "{kind:?} {name}");
+        }
+    }
+}
+
 pub(super) async fn of_scopes(bench: &Bench) {
     let writer = bench.writer();
     let scopes = [

@@ -54,7 +54,7 @@ const CASES: &[Case] = cases! {
         another_request_is_refused, a_key_belongs_to_its_tenant, a_refused_write_leaves_the_key_free, a_key_is_forgotten_after_a_day,
         parallel_requests_write_once;
     concurrency: unconditional_writers_leave_no_gap, one_of_many_conditional_writers_wins, one_of_many_creators_wins, keys_do_not_hinder_each_other;
-    isolation: of_tenants, of_scopes, of_executions;
+    isolation: of_tenants, of_version_floors, of_scopes, of_executions;
     listing: in_the_order_of_bytes, by_prefix, by_names, page_after_page, within_bytes, without_the_dead;
     log: one_row_for_each_applied_write;
 };
