@@ -852,23 +852,6 @@ async fn rows_are_swept_by_the_hour() {
 }
 
 #[tokio::test]
-async fn a_new_key_starts_above_the_floor() {
-    let database = TestDatabase::migrated().await;
-    let store = database.store(Clock::new()).await;
-    let acme = tenant("acme");
-    put_state(&store, &acme, "old").await.unwrap();
-    database.execute("UPDATE tenant SET version_floor = 41 WHERE tenant_id = 'acme'").await;
-    assert_eq!(put_state(&store, &acme, "new").await.unwrap().get(), 42);
-    assert_eq!(put_state(&store, &acme, "old").await.unwrap().get(), 2);
-    assert_eq!(put_state(&store, &tenant("other"), "new").await.unwrap().get(), 1);
-    match store.put_variable(&context(&acme), &variable_key("v"), Expected::Absent, &variable("1")).await.unwrap() {
-        Outcome::Applied { created: true, record } => assert_eq!(record.version.get(), 42),
-        outcome => panic!("{outcome:?}"),
-    }
-    store.close().await;
-}
-
-#[tokio::test]
 async fn a_fork_keeps_its_origin_for_one_life() {
     let database = TestDatabase::migrated().await;
     let store = database.store(Clock::new()).await;

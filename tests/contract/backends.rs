@@ -79,6 +79,12 @@ impl Inspector for PostgresTables {
         let sql = "SELECT count(*) FROM idempotency WHERE tenant_id = $1";
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.0.superuser().await).await.unwrap()
     }
+
+    async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {
+        let sql = "UPDATE tenant SET version_floor = $2 WHERE tenant_id = $1";
+        let done = sqlx::query(sql).bind(tenant.as_str()).bind(floor).execute(&mut self.0.superuser().await).await.unwrap();
+        assert_eq!(done.rows_affected(), 1, "the tenant has its row");
+    }
 }
 
 /// Looks into the file beside the store.
