@@ -1,8 +1,11 @@
 //! The API over real sockets and both stores.
 
 pub mod app;
+mod auth_coverage;
 mod bad_input;
+mod identity;
 mod raw;
+mod site;
 mod states;
 mod variables;
 
