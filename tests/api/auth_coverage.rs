@@ -1,17 +1,21 @@
 //! Every operation of the API document against every kind of caller. The cells come from the document alone, so a new operation is in
 //! here by being declared; one that this file cannot call yet fails and says so.
 
+mod declared;
+mod verdicts;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use nworkflow_state::domain::principal::Permission;
 use nworkflow_state::error::Code;
-use nworkflow_state::http::auth::challenge;
 use nworkflow_state::store::Backend;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::app::{Answer, Call, Caller, DOCUMENT};
+use declared::{BOB, Declared, OWN, all_but};
+use verdicts::{is_refused, is_refused_with, is_success, is_untouched, looks_absent, saw_nothing};
+
+use super::app::{Answer, Caller, DOCUMENT};
 use super::site::Site;
 use crate::support::issuer::TestIssuer;
 
@@ -25,101 +29,6 @@ const OPEN: &[&str] = &[
     "GET /openapi-3.0.json",
     "GET /openapi.json",
 ];
-/// The operations about the server and not about a tenant.
-const OF_THE_SERVER: &[&str] = &["/metrics"];
-/// The user whose scope others must not reach.
-const BOB: &str = "user:bob";
-
-/// An operation of the document.
-struct Declared {
-    method: Method,
-    template: String,
-    operation: Value,
-}
-
-impl Declared {
-    /// All of them, and HEAD wherever GET is.
-    fn all(document: &Value) -> Vec<Self> {
-        let mut all = Vec::new();
-        for (template, item) in document["paths"].as_object().unwrap() {
-            for (verb, operation) in item.as_object().unwrap() {
-                let method = Method::from_bytes(verb.to_uppercase().as_bytes()).unwrap();
-                if method == Method::GET && item.get("head").is_none() {
-                    all.push(Self { method: Method::HEAD, template: template.clone(), operation: operation.clone() });
-                }
-                all.push(Self { method, template: template.clone(), operation: operation.clone() });
-            }
-        }
-        all
-    }
-
-    fn name(&self) -> String {
-        format!("{} {}", self.method, self.template)
-    }
-
-    fn is_open(&self) -> bool {
-        self.operation["security"] == json!([])
-    }
-
-    fn has_scope(&self) -> bool {
-        self.template.contains("{scope}")
-    }
-
-    fn is_of_a_tenant(&self) -> bool {
-        !OF_THE_SERVER.contains(&self.template.as_str())
-    }
-
-    /// The path with the document's examples, in this scope where one is given.
-    fn path(&self, scope: Option<&str>) -> String {
-        let mut path = self.template.clone();
-        for parameter in self.operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path") {
-            let name = parameter["name"].as_str().unwrap();
-            let example = parameter["example"].as_str().map_or_else(|| parameter["example"].to_string(), str::to_owned);
-            let value = scope.filter(|_| name == "scope").unwrap_or(&example);
-            path = path.replace(&format!("{{{name}}}"), value);
-        }
-        assert!(!path.contains('{'), "{}: the document has no example for a parameter of the path", self.name());
-        path
-    }
-
-    /// The request with the document's example as its body.
-    fn call(&self, caller: &Caller, scope: Option<&str>) -> Call {
-        let call = caller.call(self.method.clone(), &self.path(scope));
-        let body = self.operation.pointer("/requestBody/content").and_then(Value::as_object).and_then(|content| content.iter().next());
-        match body {
-            Some((media_type, media)) => call.header("content-type", media_type).body(media["example"].to_string()),
-            None => call,
-        }
-    }
-
-    fn permissions(&self) -> Vec<&str> {
-        let permissions: Vec<&str> =
-            self.operation["x-permissions"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap()).collect();
-        assert!(!permissions.is_empty(), "{}: guarded, but by no permission", self.name());
-        permissions
-    }
-
-    /// The permissions that some requests need besides, each with a scope that needs it and the answer without it.
-    fn conditions(&self) -> Vec<(&str, &'static str, u16)> {
-        let conditions = self.operation["x-permissions-conditional"].as_array().into_iter().flatten();
-        let read = |condition: &'_ Value| match condition["when"].as_str().unwrap() {
-            "for the scope global" => ("global", 403),
-            "for the scope of another user" => (BOB, 404),
-            when => panic!("{}: this test does not know a request that is {when}: teach it one", self.name()),
-        };
-        conditions
-            .map(|condition| {
-                let (scope, status) = read(condition);
-                (condition["permission"].as_str().unwrap(), scope, status)
-            })
-            .collect()
-    }
-}
-
-/// Every permission but these and `admin`, as roles.
-fn all_but(missing: &[&str]) -> Vec<&'static str> {
-    Permission::ALL.map(Permission::name).into_iter().filter(|name| *name != "admin" && !missing.contains(name)).collect()
-}
 
 /// What was tried and what was not as it must be.
 #[derive(Default)]
@@ -137,56 +46,6 @@ impl Report {
     }
 }
 
-/// Whether the answer is this refusal. HEAD has no body, so there the status and the challenge tell.
-fn is_refused(answer: &Answer, status: u16, code: Code) -> Result<(), String> {
-    let code_is_right = answer.body.is_empty() || answer.verdict().1 == code.name();
-    let wanted = (status == 401).then(|| challenge(code));
-    if answer.status.as_u16() == status && code_is_right && answer.header("www-authenticate") == wanted {
-        Ok(())
-    } else {
-        Err(format!("expected {status} {}, got {:?} with {:?}", code.name(), answer.verdict(), answer.header("www-authenticate")))
-    }
-}
-
-fn is_success(answer: &Answer) -> Result<(), String> {
-    if answer.status.is_success() { Ok(()) } else { Err(format!("expected a success, got {} {}", answer.status, answer.text())) }
-}
-
-/// Everything of an answer that a client sees, apart from the request's id and times.
-fn seen(answer: &Answer) -> String {
-    let id = answer.header("x-request-id").unwrap();
-    let mut body = answer.text().replace(id, "ID");
-    if let (true, Ok(Value::Object(mut members))) = (answer.status.is_success(), serde_json::from_str(&body)) {
-        members.retain(|name, _| !name.ends_with("_at"));
-        body = Value::Object(members).to_string();
-    }
-    let mut headers: Vec<String> = answer
-        .headers
-        .iter()
-        .filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()))
-        .map(|(name, value)| format!("{name}: {value:?}"))
-        .collect();
-    headers.sort();
-    format!("{} {headers:?} {body}", answer.status)
-}
-
-/// Whether the caller saw nothing that is there: the same as before it was there, and 404, or an empty page, or a thing of its own.
-fn saw_nothing(operation: &Declared, before: &Answer, after: &Answer) -> Result<(), String> {
-    const EMPTY_PAGE: &str = "{\"items\":[]}";
-    let nothing = match (after.status.as_u16(), operation.method.as_str()) {
-        (404, _) | (201, "PUT" | "POST") => true,
-        (200, "GET") => after.text() == EMPTY_PAGE,
-        (200, "HEAD") => after.header("content-length") == Some(EMPTY_PAGE.len().to_string().as_str()),
-        _ => false,
-    };
-    if nothing && seen(before) == seen(after) { Ok(()) } else { Err(format!("before: {}; after: {}", seen(before), seen(after))) }
-}
-
-/// Whether the call did not reach the store.
-fn is_untouched(before: usize, after: usize) -> Result<(), String> {
-    if before == after { Ok(()) } else { Err(format!("{} calls of the store", after - before)) }
-}
-
 /// Makes what the document's examples are about, in this tenant.
 async fn prepare(site: &Site, operations: &[Declared], tenant: &str) {
     for operation in operations.iter().filter(|operation| operation.method == Method::PUT) {
@@ -201,7 +60,7 @@ async fn prepare(site: &Site, operations: &[Declared], tenant: &str) {
 async fn everything(site: &Site, operations: &[Declared], tenant: &str) -> BTreeMap<String, (u16, String)> {
     let mut all = BTreeMap::new();
     for operation in operations.iter().filter(|operation| operation.method == Method::GET && !operation.is_open()) {
-        for scope in [None, Some("global"), Some(BOB), Some("user:ada")].into_iter().filter(|_| operation.is_of_a_tenant()) {
+        for scope in [None, Some("global"), Some(BOB), Some(OWN)].into_iter().filter(|_| operation.is_of_a_tenant()) {
             let answer = operation.call(&site.admin(tenant), scope).send().await;
             let body = if answer.status.is_success() { answer.text().to_owned() } else { answer.verdict().1 };
             all.insert(operation.path(scope), (answer.status.as_u16(), body));
@@ -236,6 +95,7 @@ async fn run(site: &Site, document: &Value) -> Report {
             report.add(operation, "another user", saw_nothing(operation, was, &is));
             // Also no call: how long the answer takes must not tell either.
             report.add(operation, "another user", is_refused_with(&is, 404).and(is_untouched(calls, site.store.calls())));
+            report.add(operation, "another user", looks_absent(operation, &is, &own_cell(site, operation).await));
         }
         if let Some(was) = tenant {
             let is = tenant_cell(site, operation, "after").await;
@@ -265,10 +125,6 @@ async fn run(site: &Site, document: &Value) -> Report {
     report
 }
 
-fn is_refused_with(answer: &Answer, status: u16) -> Result<(), String> {
-    if answer.status.as_u16() == status { Ok(()) } else { Err(format!("expected {status}, got {}", answer.status)) }
-}
-
 /// What another tenant and another user see of each operation's object.
 async fn strangers(site: &Site, operations: &[Declared], ada: &Caller, when: &str) -> Vec<(Option<Answer>, Option<Answer>)> {
     let mut seen = Vec::new();
@@ -287,6 +143,13 @@ async fn tenant_cell(site: &Site, operation: &Declared, when: &str) -> Answer {
 
 async fn user_cell(operation: &Declared, ada: &Caller) -> Option<Answer> {
     if operation.has_scope() { Some(operation.call(ada, Some(BOB)).send().await) } else { None }
+}
+
+/// The user's own scope, in a tenant for each operation: nothing is there.
+async fn own_cell(site: &Site, operation: &Declared) -> Answer {
+    let id = operation.operation["operationId"].as_str().unwrap();
+    let caller = site.caller(&format!("own-{}-{id}", operation.method), "ada", &all_but(&[]));
+    operation.call(&caller, Some(OWN)).send().await
 }
 
 /// The callers that the guard turns away, before the store hears of them.
