@@ -1,9 +1,12 @@
 //! The API over real sockets and both stores.
 
 pub mod app;
+mod auth_coverage;
 mod bad_input;
+mod identity;
 mod openapi;
 mod raw;
+mod site;
 mod states;
 mod variables;
 

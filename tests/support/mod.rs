@@ -1,5 +1,6 @@
 //! What several test modules need.
 
+pub(crate) mod counted_store;
 pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod postgres;
