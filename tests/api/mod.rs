@@ -2,6 +2,10 @@
 
 pub mod app;
 mod bad_input;
+mod faults;
+mod idempotency;
+mod races;
+mod round_trip;
 mod openapi;
 mod raw;
 mod states;

@@ -1,5 +1,7 @@
 //! What several test modules need.
 
+pub(crate) mod documents;
+pub(crate) mod faulty;
 pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod postgres;
