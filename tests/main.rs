@@ -16,6 +16,8 @@ mod config;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod http_server;
 #[cfg(test)]
 mod postgres;

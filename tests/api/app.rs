@@ -19,6 +19,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::faulty::{Faults, FaultyStore};
 use crate::support::postgres::TestDatabase;
 
 /// The API document as the server serves it.
@@ -30,11 +31,13 @@ pub struct TestApp {
     pub clock: Clock,
     pub store: Arc<dyn Store>,
     pub lifecycle: Lifecycle,
+    /// What becomes of the calls of the store.
+    pub faults: Faults,
     issuer: Option<DevelopmentIssuer>,
     client: reqwest::Client,
     _folder: TempDir,
     /// Dropped after the server: the database of a server on PostgreSQL.
-    database: Option<TestDatabase>,
+    pub database: Option<TestDatabase>,
 }
 
 /// How a test's server differs from the default.
@@ -95,6 +98,11 @@ impl TestApp {
         app
     }
 
+    /// A second server with other settings over the store and the clock of this one. The switch of faults stays with this one.
+    pub async fn beside(&self, options: Options) -> Self {
+        Self::over(Arc::clone(&self.store), options, tempfile::tempdir().unwrap(), self.clock.clone(), Lifecycle::new()).await
+    }
+
     /// A server over this store that believes whom the authenticator believes.
     pub async fn with_authenticator(
         store: Arc<dyn Store>,
@@ -105,13 +113,15 @@ impl TestApp {
         lifecycle: Lifecycle,
     ) -> Self {
         let server_config = config.server.clone();
+        let (store, faults) = FaultyStore::new(store);
+        let store: Arc<dyn Store> = Arc::new(store);
         let app = App::with_store(config, Arc::clone(&store), authenticator, clock.clone(), &lifecycle).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = lifecycle.clone();
         drop(lifecycle.spawn(async move { server::serve(listener, app.router, &server_config, &serving).await }));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-        Self { address, clock, store, lifecycle, issuer: None, client, _folder: folder, database: None }
+        Self { address, clock, store, lifecycle, faults, issuer: None, client, _folder: folder, database: None }
     }
 
     /// A token of the development issuer.

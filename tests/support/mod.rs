@@ -1,5 +1,8 @@
 //! What several test modules need.
 
+pub(crate) mod counted_store;
+pub(crate) mod documents;
+pub(crate) mod faulty;
 pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod postgres;

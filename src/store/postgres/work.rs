@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::epoch::{self, Fate};
+use super::epoch::{self, Epoch, Fate};
 use super::failure::Failure;
 use super::transaction::{self, Limits};
 use crate::domain::id::TenantId;
@@ -105,20 +105,23 @@ impl PostgresStore {
         })
         .await?;
         if let Err(failure) = committed {
-            self.settle(failure, written.xid.as_deref(), &epoch).await?;
+            self.settle(failure, written.xid.as_deref(), epoch.as_ref()).await?;
         }
         self.tenants.insert(tenant);
         Ok(written.output)
     }
 
     /// Finds out whether a transaction is committed although COMMIT failed. Without an id it had nothing to commit.
-    async fn settle(&self, failure: Failure, xid: Option<&str>, epoch: &epoch::Epoch) -> Result<(), Failure> {
+    async fn settle(&self, failure: Failure, xid: Option<&str>, epoch: Option<&Epoch>) -> Result<(), Failure> {
         if !failure.lost_connection() {
             return Err(failure);
         }
         let Some(xid) = xid else { return Ok(()) };
-        let (fate, now) = epoch::fate_of(self.limits(), xid, epoch).await;
-        if let Some(now) = now {
+        let (fate, now) = match epoch {
+            Some(epoch) => epoch::fate_of(self.limits(), xid, epoch).await,
+            None => (Fate::Unknown, None),
+        };
+        if now.is_some() {
             *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = now;
         }
         tracing::warn!(?fate, ?failure, "the answer to a COMMIT was lost");
