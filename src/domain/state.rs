@@ -80,6 +80,12 @@ impl StateDocument {
         }
     }
 
+    /// The document of a net without tokens.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::compose("{}", "running", "{}", 1)
+    }
+
     fn compose(marking: &str, status: &str, metadata: &str, schema_version: i32) -> Self {
         let text = format!(r#"{{"marking":{marking},"status":"{status}","metadata":{metadata},"schema_version":{schema_version}}}"#);
         Self { text: text.into(), status: status.into(), schema_version }

@@ -18,9 +18,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
 use super::AppState;
+use super::write::ACCEPT_PATCH;
 use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
 use super::problem::{self, Unrendered};
+use crate::domain::id::uuid_v7;
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Result};
 
@@ -49,6 +51,9 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
             None => Arc::new(problem::of_status(response.status())),
         };
         problem::render(&mut response, &error, &path, &id.text);
+        if method == Method::PATCH && error.code == Code::UnsupportedMediaType {
+            response.headers_mut().insert("accept-patch", HeaderValue::from_static(ACCEPT_PATCH));
+        }
         response.extensions_mut().insert(Unrendered(error));
     }
     if let Ok(value) = HeaderValue::from_str(&id.text) {
@@ -133,9 +138,7 @@ fn request_id(state: &AppState, headers: &HeaderMap) -> RequestId {
         });
         return RequestId { text: text.into(), uuid };
     }
-    let microseconds = u64::try_from(state.clock.now().as_microseconds()).unwrap_or(0);
-    let nanoseconds = u32::try_from(microseconds % 1_000_000).unwrap_or(0) * 1000;
-    let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, microseconds / 1_000_000, nanoseconds));
+    let uuid = uuid_v7(state.clock.now());
     RequestId { text: uuid.to_string().into(), uuid }
 }
 
