@@ -62,7 +62,7 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     check_size(state, &request)?;
     let limit = deadline(state, &request)?;
     let is_probe = request.uri().path().starts_with("/health/");
-    let _place = match Arc::clone(&state.places).try_acquire_owned() {
+    let place = match Arc::clone(&state.places).try_acquire_owned() {
         Ok(place) => Some(place),
         Err(_) if is_probe => None,
         Err(_) => {
@@ -77,6 +77,8 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
         Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),
         Err(_) => Error::new(Code::DeadlineExceeded, format!("The request took longer than {} ms.", limit.as_millis())).into_response(),
     };
+    // Nothing is at work any more: a caller without a token must not keep others out by sending a refused body slowly.
+    drop(place);
     if let Some(body) = body {
         body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
     }
