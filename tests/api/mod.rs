@@ -4,10 +4,10 @@ pub mod app;
 mod bad_input;
 mod faults;
 mod idempotency;
-mod races;
-mod round_trip;
 mod openapi;
+mod races;
 mod raw;
+mod round_trip;
 mod states;
 mod variables;
 

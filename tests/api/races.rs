@@ -206,12 +206,19 @@ async fn clients_that_leave_break_nothing(app: TestApp) {
     let server = app.beside(Options::default()).await;
     let token = server.token("acme", "admin", &["nworkflow-admin"]);
     let ways = [Leave::Closing, Leave::Resetting, Leave::HalfWay];
-    let paths: Vec<String> = (0..CLIENTS)
-        .map(|client| if client % 2 == 0 { format!("/workflows/w/executions/e{client}/state") } else { format!("/variables/workflow:w/v{client}") })
-        .collect();
+    let paths: Vec<String> =
+        (0..CLIENTS)
+            .map(|client| {
+                if client % 2 == 0 {
+                    format!("/workflows/w/executions/e{client}/state")
+                } else {
+                    format!("/variables/workflow:w/v{client}")
+                }
+            })
+            .collect();
     let whole = |client: usize| {
         let text = format!("{client}-{}", "x".repeat(2000));
-        if client % 2 == 0 { json!({"marking": {"p": [text]}}) } else { json!({"value": [text]}) }
+        if client.is_multiple_of(2) { json!({"marking": {"p": [text]}}) } else { json!({"value": [text]}) }
     };
     for batch in (0..CLIENTS).collect::<Vec<_>>().chunks(20) {
         // All write the shared key as well, so that one that is torn would hold up the others.
@@ -273,7 +280,6 @@ async fn a_write_goes_on_behind_its_deadline(app: TestApp) {
         app.faults.wait_until_idle().await;
         let last = version(&put(&ada, path, 200).send().await.expect(200));
         assert!((2..=22).contains(&last), "{last}");
-        
     }
 }
 

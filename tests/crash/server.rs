@@ -164,7 +164,8 @@ impl Cluster {
     /// `kill -9` of a process that serves a connection. PostgreSQL then ends all of them and recovers.
     pub(super) fn kill_backend(&self) {
         let postmaster = self.postmaster.as_ref().unwrap().id();
-        let serves = |process: &u32| std::fs::read_to_string(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.contains("127.0.0.1("));
+        let serves =
+            |process: &u32| std::fs::read_to_string(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.contains("127.0.0.1("));
         // One that is at work, so that it is in the middle of something.
         let backends: Vec<u32> = children(postmaster).into_iter().filter(serves).collect();
         signal("KILL", *backends.first().expect("the server has connections"));
