@@ -118,13 +118,14 @@ impl App {
     }
 }
 
-/// Opens the configured store: PostgreSQL, or the embedded one when none is configured.
+/// Opens the configured store: PostgreSQL, or the embedded one when none is configured. Its tasks end when it is closed and not before,
+/// because writes at work need them while the process stops; so they are apart from those that the shutdown waits for first.
 ///
 /// # Errors
 /// It cannot be opened.
 pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<dyn Store>, StartError> {
     if config.database.is_embedded() {
-        return Ok(Arc::new(SqliteStore::open(&config.data_dir, clock, lifecycle).await?));
+        return Ok(Arc::new(SqliteStore::open(&config.data_dir, clock, &lifecycle.apart()).await?));
     }
     let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
     Ok(Arc::new(PostgresStore::open(&config.database, clock, mode).await?))

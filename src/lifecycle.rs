@@ -60,15 +60,11 @@ impl Lifecycle {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Spawns a task that shutdown does not wait for, because its owner ends it and waits for it: a store's writer serves until the store
-    /// is closed, which is after everything else has ended.
-    #[expect(clippy::disallowed_methods, reason = "the owner of the task waits for it")]
-    pub fn spawn_owned<F>(&self, task: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        tokio::spawn(task)
+    /// The same life with tasks of its own, which [`Lifecycle::finished`] of this one does not wait for. For the tasks of a store, which
+    /// end when it is closed, after everything that writes.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { tasks: TaskTracker::new(), ..self.clone() }
     }
 
     /// Cancelled when the process takes no new work: listeners close, background work stops at its next step, requests at work go on.
@@ -113,6 +109,19 @@ mod tests {
             lifecycle.soft().cancelled().await;
             assert!(lifecycle.has_failed());
         }
+    }
+
+    #[tokio::test]
+    async fn tasks_apart_are_not_waited_for() {
+        let lifecycle = Lifecycle::new();
+        let apart = lifecycle.apart();
+        let hard = apart.hard().clone();
+        drop(apart.spawn(async move { hard.cancelled().await }));
+        lifecycle.stop();
+        lifecycle.finished().await;
+        assert!(apart.is_stopping());
+        lifecycle.hard().cancel();
+        apart.finished().await;
     }
 
     #[tokio::test]

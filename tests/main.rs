@@ -24,6 +24,8 @@ mod postgres;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -15,10 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const STATE: &str = r#"{"marking":{"p":1}}"#;
 
 /// A folder to run the program in, with nothing of this process's environment.
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(TempDir::new().expect("a temporary folder can be made"))
     }
 
@@ -32,12 +33,12 @@ impl Place {
         self.command(arguments).output().expect("the program can be started")
     }
 
-    fn log_file(&self) -> PathBuf {
-        self.0.path().join("log")
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.0.path()
     }
 
-    fn start(&self, arguments: &[&str]) -> Server {
-        self.start_command(self.command(arguments))
+    fn log_file(&self) -> PathBuf {
+        self.0.path().join("log")
     }
 
     fn start_command(&self, mut command: Command) -> Server {
@@ -49,15 +50,22 @@ impl Place {
 
     /// `dev` on ports of its own, ready.
     fn dev(&self, arguments: &[&str]) -> Server {
+        self.dev_with(arguments, &[])
+    }
+
+    /// As [`Place::dev`], with an environment.
+    pub(crate) fn dev_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Server {
         let ports = ["dev", "--set", "server.listen=127.0.0.1:0", "--set", "server.metrics_listen=127.0.0.1:0"];
-        let mut server = self.start(&[&ports[..], arguments].concat());
+        let mut command = self.command(&[&ports[..], arguments].concat());
+        command.envs(environment.iter().copied());
+        let mut server = self.start_command(command);
         server.wait_until_ready();
         server
     }
 }
 
 /// A running server.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
     printed: String,
@@ -82,7 +90,7 @@ impl Server {
         rest.lines().next().expect("a line follows").trim()
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.printed_after("Address:").strip_prefix("http://").and_then(|text| text.parse().ok()).expect("an address is printed")
     }
 
@@ -241,6 +249,8 @@ fn a_token_needs_the_key_of_dev_and_says_so() {
 #[test]
 fn serve_needs_an_issuer() {
     assert_fails(&Place::new().run(&["serve"]), 2, &["auth.issuers.NAME.issuer", "nworkflow-state dev"]);
+    let development = ["serve", "--set", "auth.development=true"];
+    assert_fails(&Place::new().run(&development), 2, &["auth.development is set", "nworkflow-state dev"]);
 }
 
 #[test]
@@ -253,7 +263,7 @@ fn the_api_document_needs_nothing() {
 }
 
 #[test]
-fn dev_says_what_to_paste_and_ends_well() {
+fn what_dev_prints_works_when_pasted() {
     let place = Place::new();
     let mut server = place.dev(&[]);
     let token = server.printed_after("Token:").to_owned();
@@ -261,6 +271,17 @@ fn dev_says_what_to_paste_and_ends_well() {
     let commands: Vec<&str> = server.printed.lines().filter(|line| line.starts_with("curl ")).collect();
     assert_eq!(commands.len(), 3);
     assert!(commands.iter().all(|command| command.contains(&token)), "a command needs the shell of another");
+
+    let pasted = |command: &str| {
+        let output = Command::new("sh").args(["-c", command]).env("no_proxy", "*").output().expect("sh can be started");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("the answer is UTF-8")
+    };
+    let saved = pasted(commands[0]);
+    assert!(saved.contains(r#""marking":{"received":1}"#) && saved.contains(r#""version":1"#), "{saved}");
+    assert_eq!(pasted(commands[1]), saved);
+    let listed = pasted(commands[2]);
+    assert!(listed.lines().count() == 2 && listed.contains(r#"{"items":[{"scope":"workflow:order","name":"limit","value":42"#), "{listed}");
 
     let other = assert_prints(&place.run(&["token", "--tenant", "acme", "--role", "nworkflow-reader", "--ttl", "60"]));
     assert!(other.ends_with('\n') && other.trim_end().split('.').count() == 3 && other.lines().count() == 1, "{other}");
@@ -354,14 +375,105 @@ fn a_server_without_descriptors_waits_for_some() {
     });
     server.wait_until_ready();
     let held: Vec<TcpStream> = (0..80).map(|_| server.connect()).collect();
-    server.wait_for_log("no connection can be accepted");
+    server.wait_for_log(r#""pause_ms":80"#);
     drop(held);
     let mut client = server.connect();
     client.write_all(b"GET /health/ready HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").expect("the server takes a head");
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("the server answers");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    // Each line is one pause of 10 ms and more.
-    let lines = server.log().lines().filter(|line| line.contains("no connection can be accepted")).count();
-    assert!(lines < 200, "the accept loop spins: {lines} lines");
+    // Between the first try and the fourth there were pauses of 10, 20 and 40 ms: the loop does not spin.
+    let log = server.log();
+    let time_of = |pause: &str| {
+        let line = log.lines().find(|line| line.contains(pause)).expect("the pause is in the log");
+        let line: serde_json::Value = serde_json::from_str(line).expect("the log is JSON");
+        line["timestamp"].as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()).expect("a line has its time").as_millisecond()
+    };
+    let passed = time_of(r#""pause_ms":80"#) - time_of(r#""pause_ms":10,"#);
+    assert!(passed >= 65, "four tries within {passed} ms");
+}
+
+/// Answers every request on a loopback port with the same bytes, for as long as the test runs.
+fn answering(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let address = listener.local_addr().expect("the listener has an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("the listener accepts");
+            let head = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).count();
+            assert!(head > 0);
+            // The client may have hung up.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+fn doctor_of_issuer(head: &str, body: &str) -> Output {
+    let length = body.len();
+    let address = answering(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n{head}\r\n{body}"));
+    let place = Place::new();
+    let mut command = place.command(&["doctor"]);
+    command
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__ISSUER", "https://sso.invalid/realms/acme")
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__JWKS_URL", format!("http://{address}/keys"))
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__AUDIENCE", "nworkflow-state")
+        .env("NWORKFLOW__AUTH__ISSUERS__ACME__TENANT", "realm")
+        .env("NWORKFLOW__LOG__LEVEL", "off");
+    command.output().expect("the program can be started")
+}
+
+#[track_caller]
+fn assert_diagnosis(output: &Output, code: i32, lines: &[&str]) {
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(code), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    for line in lines {
+        assert!(printed.lines().any(|have| have.contains(line)), "no line says {line:?}:\n{printed}");
+    }
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_where_nothing_is() {
+    let place = Place::new();
+    let fresh = ["ok     configuration", "note   data directory", "note   embedded database", "note   issuers"];
+    assert_diagnosis(&place.run(&["doctor"]), 0, &fresh);
+    assert!(!place.0.path().join("data").exists(), "a look makes nothing");
+    let mut server = place.dev(&[]);
+    assert_diagnosis(&place.run(&["doctor"]), 0, &["note   embedded database: ./data is in use"]);
+    server.signal("TERM");
+    server.wait_for_end();
+    assert_diagnosis(&place.run(&["doctor"]), 0, &["ok     embedded database", "ok     data directory"]);
+}
+
+#[test]
+fn doctor_says_what_is_wrong() {
+    let place = Place::new();
+    let mut command = place.command(&["doctor"]);
+    command.env("NWORKFLOW__SERVER__LISTN", "1");
+    let output = command.output().expect("the program can be started");
+    assert_diagnosis(&output, 1, &["WRONG  configuration: NWORKFLOW__SERVER__LISTN"]);
+
+    let mut command = place.command(&["doctor"]);
+    command.env("NWORKFLOW__DATABASE__URL", "postgres://user:hunter2@127.0.0.1:1/state");
+    let output = command.output().expect("the program can be started");
+    assert_diagnosis(&output, 1, &["WRONG  postgresql: PostgreSQL at 127.0.0.1:1/state does not answer"]);
+    assert!(!format!("{output:?}").contains("hunter2"));
+
+    let folder = place.0.path().join("data");
+    std::fs::create_dir(&folder).expect("the folder can be made");
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("the owner may change it");
+    assert_diagnosis(&place.run(&["doctor"]), 1, &["WRONG  data directory: everybody may write to ./data"]);
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).expect("the owner may change it");
+    std::fs::write(folder.join("development-key"), "no key").expect("the file can be written");
+    assert_diagnosis(&place.run(&["doctor"]), 1, &["WRONG  data directory: ", "development-key"]);
+}
+
+#[test]
+fn doctor_looks_at_the_keys_and_the_clock_of_issuers() {
+    let keys =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"k","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    assert_diagnosis(&doctor_of_issuer("", keys), 0, &["ok     issuer acme: 1 usable keys; it does not tell its time"]);
+    let past = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    assert_diagnosis(&doctor_of_issuer(past, keys), 1, &["WRONG  issuer acme: 1 usable keys, but its clock is", "s behind ours"]);
+    assert_diagnosis(&doctor_of_issuer("", "<html>"), 1, &["WRONG  issuer acme: its keys cannot be fetched"]);
 }

@@ -8,7 +8,12 @@ use crate::app::AppOptions;
 
 pub(super) fn run(settings: &settings::SettingsArguments) -> Result<ExitCode> {
     let config = settings.load(&[])?;
-    if config.auth.issuers.is_empty() && !config.auth.development {
+    if config.auth.development {
+        return Err(Failure::Configuration(
+            "auth.development is set, which is for trying the server: run `nworkflow-state dev`".to_owned(),
+        ));
+    }
+    if config.auth.issuers.is_empty() {
         return Err(Failure::Configuration(
             "serve needs an issuer of tokens: set auth.issuers.NAME.issuer, .audience and .tenant; to try the server without one, run `nworkflow-state dev`"
                 .to_owned(),

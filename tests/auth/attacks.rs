@@ -34,7 +34,13 @@ fn der(fixed: &[u8]) -> Vec<u8> {
 }
 
 /// Every attack by name, with the token. All of them are signed with the right key where the attack is not about the signature.
-fn forged(issuer: &TestIssuer, other_realm: &TestIssuer, clock: &Clock, ec: &SigningKey, canary: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn forged(
+    issuer: &TestIssuer,
+    other_realm: &TestIssuer,
+    clock: &Clock,
+    ec: &SigningKey,
+    canary: &str,
+) -> Vec<(&'static str, String)> {
     let token = || issuer.token();
     let key = issuer.key();
     let now = clock.now().as_seconds();
@@ -295,6 +301,8 @@ async fn details_tell_the_operator_what_to_do() {
         let error = rig.call(&token.build()).await.unwrap_err();
         assert!(error.detail.contains(words), "{}", error.detail);
     }
+    let padded = rig.call(&format!("{}=", token().build())).await.unwrap_err();
+    assert!(padded.detail.contains("signature is not base64url"), "{}", padded.detail);
     let long = rig.call(&"a".repeat(16_385)).await.unwrap_err();
     assert_eq!(long.limit, Some(16_384));
 }

@@ -1,5 +1,6 @@
 //! What several test modules need.
 
+pub(crate) mod counted_store;
 pub(crate) mod documents;
 pub(crate) mod faulty;
 pub(crate) mod issuer;

@@ -1,15 +1,18 @@
-//! The store, looked at as `serve` would open it: connection, role, row level security, migrations. It changes nothing.
+//! The store, looked at as `serve` would open it: connection, role, row level security, migrations.
 
 use super::Finding;
-use crate::app::{self, AppOptions};
+use crate::app::{self, AppOptions, StartError};
 use crate::config::{Config, Secret};
 use crate::domain::clock::Clock;
 use crate::lifecycle::Lifecycle;
+use crate::store::StoreError;
+use crate::store::sqlite::{DATABASE_FILE, FolderInUse};
 
 pub(super) async fn examine(config: &Config) -> (String, Finding) {
     if config.database.is_embedded() {
         let subject = "embedded database".to_owned();
-        if !config.data_dir.exists() {
+        // Opening it would make it.
+        if !config.data_dir.join(DATABASE_FILE).exists() {
             return (subject, Finding::Note("not there yet; the first start makes it".to_owned()));
         }
         return (subject, open(config.clone()).await);
@@ -24,6 +27,7 @@ async fn open(config: Config) -> Finding {
     let lifecycle = Lifecycle::new();
     let opened = app::open_store(&config, AppOptions { development: false }, Clock::new(), &lifecycle).await;
     let finding = match opened {
+        Err(StartError::Store(StoreError::Unavailable(cause))) if cause.is::<FolderInUse>() => Finding::Note(cause.to_string()),
         Err(error) => Finding::Wrong(error.to_string()),
         Ok(store) => {
             let answer = store.ping().await;

@@ -53,8 +53,8 @@ impl Token {
         };
         let header = object(header, "header")?;
         let payload = object(payload, "payload")?;
-        if decode(signature).is_none_or(|bytes| bytes.is_empty()) {
-            return Err(invalid("The token's signature is missing or not base64url."));
+        if decode(signature).is_none() {
+            return Err(invalid("The token's signature is not base64url without padding."));
         }
         let header = Claims::read(&header);
         // RFC 7515 section 4.1.11: who does not understand a critical extension refuses the token. None is understood here.

@@ -69,11 +69,12 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(config: &DatabaseConfig, role: Option<&str>) -> Self {
         let role = role.map(|role| format!("SET ROLE {}; ", quote_identifier(role))).unwrap_or_default();
-        // Statements are few and fixed, so one plan for each: planning anew costs a short write more than it can gain. Nothing here is
-        // worth compiling.
+        // Statements are few and fixed, so one plan for each: planning anew costs a short write more than it can gain. Each reads by a
+        // key's beginning; a plan that was made while a table was small must not read it from one end to the other when it has grown.
+        // Nothing here is worth compiling.
         let statements = format!(
             "{role}SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET jit = off; \
-             SET plan_cache_mode = force_generic_plan",
+             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off",
             config.statement_timeout_ms.0, config.lock_timeout_ms.0, config.idle_in_transaction_timeout_ms.0
         );
         Self { statements }

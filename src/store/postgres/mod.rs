@@ -50,7 +50,8 @@ pub struct PostgresStore {
     clock: Clock,
     answer_limit: Duration,
     tenants: KnownTenants,
-    epoch: Mutex<Epoch>,
+    /// Unknown when the server does not tell.
+    epoch: Mutex<Option<Epoch>>,
 }
 
 #[async_trait]

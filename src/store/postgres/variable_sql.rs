@@ -122,19 +122,24 @@ pub(super) const DELETE: &str = concat!(
     seen_keys!(),
     "),
     lk AS MATERIALIZED (
-      SELECT x.scope_kind, x.scope_id, x.name, x.version, x.deleted OR coalesce(x.expires_at <= m.at, false) AS gone, s.n, s.expected
-      FROM seen s CROSS JOIN moment m
-        JOIN variable x ON x.tenant_id = $1 AND x.scope_kind = s.sk AND x.scope_id = s.si AND x.name = s.name
-      WHERE s.kv IS NULL ORDER BY x.scope_kind, x.scope_id, x.name FOR NO KEY UPDATE OF x),
+      SELECT s.n, s.sk, s.si, s.name, s.expected, x.version, x.deleted OR coalesce(x.expires_at <= m.at, false) AS gone
+      FROM (SELECT * FROM seen WHERE kv IS NULL ORDER BY sk, si, name) s CROSS JOIN moment m CROSS JOIN LATERAL (
+        SELECT y.version, y.deleted, y.expires_at FROM variable y
+        WHERE y.tenant_id = $1 AND y.scope_kind = s.sk AND y.scope_id = s.si AND y.name = s.name LIMIT 1 FOR NO KEY UPDATE) x),
     h AS (
-      UPDATE variable x SET version = x.version + 1, deleted = true, applied = true, value = NULL, description = NULL, expires_at = NULL,
-             updated_at = greatest(m.at, x.updated_at + interval '1 microsecond'), updated_by = i.actor,
-             sweep_at = date_trunc('hour', m.at + $3::int8 * interval '1 second') + interval '1 hour'
+      INSERT INTO variable AS x (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by,
+                                 sweep_at)
+      SELECT $1, lk.sk, lk.si, lk.name, lk.version, lk.version, m.at, m.at, i.actor,
+             date_trunc('hour', m.at + $3::int8 * interval '1 second') + interval '1 hour'
       FROM lk JOIN i ON i.n = lk.n CROSS JOIN moment m
-      WHERE x.tenant_id = $1 AND x.scope_kind = lk.scope_kind AND x.scope_id = lk.scope_id AND x.name = lk.name
-        AND NOT lk.gone AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
-      RETURNING lk.n, x.name, x.version, x.updated_at, i.scope, i.actor, i.request_id, i.idem, i.fingerprint),
-    r AS MATERIALIZED (SELECT h.*, true AS applied FROM h ORDER BY n),
+      WHERE NOT lk.gone AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
+      ON CONFLICT (tenant_id, scope_kind, scope_id, name) DO UPDATE SET version = x.version + 1, deleted = true, applied = true,
+        value = NULL, description = NULL, expires_at = NULL, sweep_at = EXCLUDED.sweep_at, updated_by = EXCLUDED.updated_by,
+        updated_at = greatest(EXCLUDED.updated_at, x.updated_at + interval '1 microsecond')
+      RETURNING x.scope_kind, x.scope_id, x.name, x.version, x.updated_at),
+    r AS MATERIALIZED (
+      SELECT h.*, i.n, i.scope, i.actor, i.request_id, i.idem, i.fingerprint, true AS applied
+      FROM h JOIN i ON i.sk = h.scope_kind AND i.si = h.scope_id AND i.name = h.name ORDER BY i.n),
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 2, 3, scope, name, version, request_id, actor, updated_at FROM r ORDER BY n),

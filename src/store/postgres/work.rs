@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::epoch::{self, Fate, Mark};
+use super::epoch::{self, Epoch, Fate, Mark};
 use super::failure::Failure;
 use super::transaction::{self, Limits};
 use crate::domain::id::TenantId;
@@ -106,19 +106,22 @@ impl PostgresStore {
         .await?;
         match committed {
             Ok(()) => self.tenants.insert(tenant),
-            Err(failure) => self.settle(failure, tenant, written.mark.as_ref(), &epoch).await?,
+            Err(failure) => self.settle(failure, tenant, written.mark.as_ref(), epoch.as_ref()).await?,
         }
         Ok(written.output)
     }
 
     /// Finds out whether a transaction is committed although COMMIT failed. Without a mark it had nothing to commit that counts.
-    async fn settle(&self, failure: Failure, tenant: &TenantId, mark: Option<&Mark>, epoch: &epoch::Epoch) -> Result<(), Failure> {
+    async fn settle(&self, failure: Failure, tenant: &TenantId, mark: Option<&Mark>, epoch: Option<&Epoch>) -> Result<(), Failure> {
         if !failure.lost_connection() {
             return Err(failure);
         }
         let Some(mark) = mark else { return Ok(()) };
-        let (fate, now) = epoch::fate_of(self.limits(), tenant, mark, epoch).await;
-        if let Some(now) = now {
+        let (fate, now) = match epoch {
+            Some(epoch) => epoch::fate_of(self.limits(), tenant, mark, epoch).await,
+            None => (Fate::Unknown, None),
+        };
+        if now.is_some() {
             *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = now;
         }
         tracing::warn!(?fate, ?failure, "the answer to a COMMIT was lost");

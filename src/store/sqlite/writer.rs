@@ -51,7 +51,7 @@ impl Writer {
         let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
         let task = Task { connection, receiver, closing: closing.clone(), clock, lock, ended: ended.clone().drop_guard() };
         // Not joined: `ended` tells, whichever way the task ends.
-        drop(lifecycle.spawn_owned(task.run()));
+        drop(lifecycle.spawn(task.run()));
         Self { queue, closing, ended }
     }
 
