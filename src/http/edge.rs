@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
+use super::operation::Identified;
 use super::problem::{self, Unrendered};
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Result};
@@ -39,6 +40,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
+    let identified = Identified::default();
+    request.extensions_mut().insert(identified.clone());
     request.extensions_mut().insert(Extension(Arc::clone(&state.authenticator)));
 
     let mut response = admit(&state, request, next).await.unwrap_or_else(Error::into_response);
@@ -54,7 +57,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);
     }
-    record(&state, &Line { id: &id, method: &method, path: &path, route: route.as_deref(), elapsed: started.elapsed() }, &response);
+    let (route, caller, elapsed) = (route.as_deref(), identified.get(), started.elapsed());
+    record(&state, &Line { id: &id, method: &method, path: &path, route, caller, elapsed }, &response);
     response
 }
 
@@ -147,6 +151,7 @@ struct Line<'a> {
     method: &'a Method,
     path: &'a str,
     route: Option<&'a str>,
+    caller: Option<&'a Principal>,
     elapsed: Duration,
 }
 
@@ -155,7 +160,7 @@ fn record(state: &AppState, line: &Line<'_>, response: &Response) {
     let status = response.status();
     state.metrics.record_request(line.route, line.method, status, line.elapsed);
     let error = response.extensions().get::<Unrendered>().map(|Unrendered(error)| &**error);
-    let principal = response.extensions().get::<Arc<Principal>>();
+    let principal = line.caller;
     let (tenant, subject) = principal.map_or(("", ""), |principal| (principal.tenant.as_str(), principal.subject.as_str()));
     let client = principal.and_then(|principal| principal.client.as_deref()).unwrap_or_default();
     let actor = principal.and_then(|principal| principal.actor.as_deref()).unwrap_or_default();

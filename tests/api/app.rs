@@ -1,7 +1,6 @@
 //! A server of its own for each test: the real router on a real socket over a real store, and a client that holds every answer it ever
 //! sees against the API document.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
@@ -337,9 +336,4 @@ pub fn operation_of(method: &Method, path: &str) -> Option<&'static Value> {
         .or_else(|| paths.iter().find(|(template, _)| fits(template)))?;
     // Wherever GET answers, HEAD does; the document names it where a client would use it.
     item.get(method.as_str().to_lowercase()).or_else(|| item.get("get").filter(|_| *method == Method::HEAD))
-}
-
-/// The members of an object in a map, for comparisons that name what differs.
-pub fn members(value: &Value) -> BTreeMap<String, Value> {
-    value.as_object().unwrap().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
