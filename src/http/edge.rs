@@ -21,6 +21,7 @@ use super::AppState;
 use super::write::ACCEPT_PATCH;
 use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
+use super::operation::Identified;
 use super::problem::{self, Unrendered};
 use crate::domain::id::uuid_v7;
 use crate::domain::principal::Principal;
@@ -41,6 +42,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
+    let identified = Identified::default();
+    request.extensions_mut().insert(identified.clone());
     request.extensions_mut().insert(Extension(Arc::clone(&state.authenticator)));
 
     let mut response = admit(&state, request, next).await.unwrap_or_else(Error::into_response);
@@ -59,7 +62,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);
     }
-    record(&state, &Line { id: &id, method: &method, path: &path, route: route.as_deref(), elapsed: started.elapsed() }, &response);
+    let (route, caller, elapsed) = (route.as_deref(), identified.get(), started.elapsed());
+    record(&state, &Line { id: &id, method: &method, path: &path, route, caller, elapsed }, &response);
     response
 }
 
@@ -67,7 +71,7 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     check_size(state, &request)?;
     let limit = deadline(state, &request)?;
     let is_probe = request.uri().path().starts_with("/health/");
-    let _place = match Arc::clone(&state.places).try_acquire_owned() {
+    let place = match Arc::clone(&state.places).try_acquire_owned() {
         Ok(place) => Some(place),
         Err(_) if is_probe => None,
         Err(_) => {
@@ -82,6 +86,8 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
         Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),
         Err(_) => Error::new(Code::DeadlineExceeded, format!("The request took longer than {} ms.", limit.as_millis())).into_response(),
     };
+    // Nothing is at work any more: a caller without a token must not keep others out by sending a refused body slowly.
+    drop(place);
     if let Some(body) = body {
         body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
     }
@@ -148,6 +154,7 @@ struct Line<'a> {
     method: &'a Method,
     path: &'a str,
     route: Option<&'a str>,
+    caller: Option<&'a Principal>,
     elapsed: Duration,
 }
 
@@ -156,7 +163,7 @@ fn record(state: &AppState, line: &Line<'_>, response: &Response) {
     let status = response.status();
     state.metrics.record_request(line.route, line.method, status, line.elapsed);
     let error = response.extensions().get::<Unrendered>().map(|Unrendered(error)| &**error);
-    let principal = response.extensions().get::<Arc<Principal>>();
+    let principal = line.caller;
     let (tenant, subject) = principal.map_or(("", ""), |principal| (principal.tenant.as_str(), principal.subject.as_str()));
     let client = principal.and_then(|principal| principal.client.as_deref()).unwrap_or_default();
     let actor = principal.and_then(|principal| principal.actor.as_deref()).unwrap_or_default();

@@ -266,6 +266,37 @@ async fn a_commit_whose_answer_is_lost_is_answered() {
     assert_eq!((proxy.is_armed(), answer.etag()), (false, "\"4\""));
 }
 
+/// After a crash PostgreSQL gives the ids of lost transactions out again. That a transaction of that id is committed says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_id_of_a_transaction_alone_is_not_believed() {
+    let database = TestDatabase::migrated().await;
+    let (proxy, app) = behind_proxy(&database).await;
+    let ada = app.admin("acme");
+    // What stands in the log under the id is not what the server wrote, as if another server had written it.
+    database
+        .execute(
+            "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS
+               $$ BEGIN NEW.at = NEW.at - interval '1 second'; RETURN NEW; END $$;
+             CREATE TRIGGER other BEFORE INSERT ON change_log FOR EACH ROW EXECUTE FUNCTION other()",
+        )
+        .await;
+    for (path, first) in [(STATE, 1), (VARIABLE, 1)] {
+        proxy.arm(Fault::AfterCommit);
+        let answer = put(&ada, path, 1).send().await;
+        assert!(!proxy.is_armed() && answer.status.is_success(), "{answer:?}");
+        assert_eq!(answer.json()["version"], first + 1, "the write was not done again");
+    }
+    database.execute("DROP TRIGGER other ON change_log").await;
+    // Deletions can be told, too.
+    for path in [STATE, VARIABLE] {
+        proxy.arm(Fault::AfterCommit);
+        ada.delete(path).send().await.expect(204);
+        assert!(!proxy.is_armed());
+        assert_eq!(ada.get(path).send().await.status, 404);
+        assert_eq!(put(&ada, path, 1).send().await.expect(201).etag(), "\"4\"", "deleted once");
+    }
+}
+
 /// The log of what runs on this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -218,7 +218,7 @@ async fn clients_that_leave_break_nothing(app: TestApp) {
             .collect();
     let whole = |client: usize| {
         let text = format!("{client}-{}", "x".repeat(2000));
-        if client % 2 == 0 { json!({"marking": {"p": [text]}}) } else { json!({"value": [text]}) }
+        if client.is_multiple_of(2) { json!({"marking": {"p": [text]}}) } else { json!({"value": [text]}) }
     };
     for batch in (0..CLIENTS).collect::<Vec<_>>().chunks(20) {
         // All write the shared key as well, so that one that is torn would hold up the others.

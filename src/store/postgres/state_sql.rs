@@ -157,6 +157,6 @@ pub(super) const DELETE: &str = concat!(
                 WHEN lk.n IS NULL OR lk.deleted THEN CASE WHEN s.expected IS NULL OR s.expected = 0 THEN 'absent' ELSE 'refused' END
                 ELSE 'refused' END AS outcome,
            CASE WHEN s.kv IS NOT NULL THEN s.kv WHEN r.n IS NOT NULL THEN r.version WHEN NOT lk.deleted THEN lk.version END AS version,
-           s.ks AS stored_status, pg_current_xact_id_if_assigned()::text AS xid
+           s.ks AS stored_status, r.updated_at, pg_current_xact_id_if_assigned()::text AS xid
     FROM seen s LEFT JOIN lk ON lk.n = s.n LEFT JOIN r ON r.n = s.n LEFT JOIN k ON k.idem = s.idem ORDER BY s.n"
 );

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
-use super::rows::{Columns, Verdict, xid};
+use super::rows::{Columns, Verdict, mark};
 use super::state_read::{self, VERSION};
 use super::state_sql;
 use super::work::{Work, Written};
@@ -68,7 +68,7 @@ impl Work for PutStates<'_> {
             Verdict::KeyReused => Ok(Outcome::KeyReused),
             Verdict::Absent => Err(Failure::corrupt("a put was answered as a delete")),
         });
-        Ok(Written { xid: xid(&answers)?, output: outcomes.collect::<Result<_, _>>()? })
+        Ok(Written { mark: mark(&answers)?, output: outcomes.collect::<Result<_, _>>()? })
     }
 }
 
@@ -137,6 +137,6 @@ impl Work for DeleteStates<'_> {
             .fetch_all(connection)
             .await?;
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<_, _>>()?;
-        Ok(Written { xid: xid(&answers)?, output: outcomes })
+        Ok(Written { mark: mark(&answers)?, output: outcomes })
     }
 }

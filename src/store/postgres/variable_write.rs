@@ -4,7 +4,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
-use super::rows::{Columns, Verdict, xid};
+use super::rows::{Columns, Verdict, mark};
 use super::variable_sql;
 use super::work::{Work, Written};
 use crate::domain::id::TenantId;
@@ -53,7 +53,7 @@ impl Work for PutVariables<'_> {
             .await?;
         let outcomes = self.rows.iter().zip(&answers).map(|(row, answer)| outcome(row, answer)).collect::<Result<Vec<_>, _>>()?;
         self.keep_answers(connection, offset, &outcomes).await?;
-        Ok(Written { xid: xid(&answers)?, output: outcomes })
+        Ok(Written { mark: mark(&answers)?, output: outcomes })
     }
 }
 
@@ -151,6 +151,6 @@ impl Work for DeleteVariables<'_> {
             .fetch_all(connection)
             .await?;
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<_, _>>()?;
-        Ok(Written { xid: xid(&answers)?, output: outcomes })
+        Ok(Written { mark: mark(&answers)?, output: outcomes })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::epoch::{self, Epoch, Fate};
+use super::epoch::{self, Epoch, Fate, Mark};
 use super::failure::Failure;
 use super::transaction::{self, Limits};
 use crate::domain::id::TenantId;
@@ -30,8 +30,8 @@ pub(super) trait Work: Sync {
 
 /// What a write answers, when its transaction commits.
 pub(super) struct Written<T> {
-    /// The transaction's id, when it has written anything.
-    pub(super) xid: Option<String>,
+    /// How the transaction can be told afterwards, when it has anything to commit.
+    pub(super) mark: Option<Mark>,
     /// The answer.
     pub(super) output: T,
 }
@@ -104,21 +104,21 @@ impl PostgresStore {
             work.run(connection, offset).await
         })
         .await?;
-        if let Err(failure) = committed {
-            self.settle(failure, written.xid.as_deref(), epoch.as_ref()).await?;
+        match committed {
+            Ok(()) => self.tenants.insert(tenant),
+            Err(failure) => self.settle(failure, tenant, written.mark.as_ref(), epoch.as_ref()).await?,
         }
-        self.tenants.insert(tenant);
         Ok(written.output)
     }
 
-    /// Finds out whether a transaction is committed although COMMIT failed. Without an id it had nothing to commit.
-    async fn settle(&self, failure: Failure, xid: Option<&str>, epoch: Option<&Epoch>) -> Result<(), Failure> {
+    /// Finds out whether a transaction is committed although COMMIT failed. Without a mark it had nothing to commit that counts.
+    async fn settle(&self, failure: Failure, tenant: &TenantId, mark: Option<&Mark>, epoch: Option<&Epoch>) -> Result<(), Failure> {
         if !failure.lost_connection() {
             return Err(failure);
         }
-        let Some(xid) = xid else { return Ok(()) };
+        let Some(mark) = mark else { return Ok(()) };
         let (fate, now) = match epoch {
-            Some(epoch) => epoch::fate_of(self.limits(), xid, epoch).await,
+            Some(epoch) => epoch::fate_of(self.limits(), tenant, mark, epoch).await,
             None => (Fate::Unknown, None),
         };
         if now.is_some() {

@@ -2,8 +2,11 @@
 
 use nworkflow_state::store::Backend;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::{BODY, STATE};
+use crate::api::app::{Options, TestApp};
 use crate::api::raw;
 use crate::api::site::Site;
 use crate::auth::attacks::forged;
@@ -99,4 +102,26 @@ async fn only_one_header_carries_a_token() {
         let call = site.app.anonymous().get(STATE).header("authorization", &format!("{scheme} {token}"));
         call.send().await.problem(404, "state_not_found");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_without_a_token_takes_no_place_from_others() {
+    let app = TestApp::sqlite_with(Options::default().set("server.max_in_flight", "1")).await;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let head = "HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(format!("PUT {STATE} {head}").as_bytes()).await.unwrap();
+    // The body is first asked for when the request has been refused already: from here on only its rest is waited for.
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    app.anonymous().get("/limits").send().await.expect(200);
+    let mut answer = String::new();
+    stream.write_all(&[b' '; 1000]).await.unwrap();
+    while !answer.contains("token_missing") {
+        let mut bytes = [0; 1024];
+        let count = stream.read(&mut bytes).await.unwrap();
+        assert_ne!(count, 0, "{answer}");
+        answer.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
