@@ -1,23 +1,20 @@
-//! Answers that are kept beside an idempotency key, as JSON text. Both backends write and read them here.
-//!
-//! Only variables need it: a state's answer is read back by its version. The key is not part of the text, because a replay is a
-//! request with an equal fingerprint, path included. The value of a secret is never part of it either.
+//! The answer of a write to a variable.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Result, StoreError};
+use super::{corrupt, read, version, write};
 use crate::domain::clock::Timestamp;
 use crate::domain::variable::{VariableKey, VariableRecord};
-use crate::domain::version::Version;
+use crate::store::Result;
 
 /// What stands in a replayed record for the value of a secret, which is never shown.
 const WITHHELD: &str = "null";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VariableAnswer<'a> {
+pub(super) struct VariableAnswer<'a> {
     version: i64,
     /// The value's JSON text within a JSON string, so that it comes back byte for byte, white space included.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,49 +29,54 @@ struct VariableAnswer<'a> {
     expires_at: Option<i64>,
 }
 
-/// The text to keep for a variable that was written. Times are microseconds since the epoch.
+impl<'a> VariableAnswer<'a> {
+    pub(super) fn of(record: &'a VariableRecord) -> Self {
+        Self {
+            version: record.version.get(),
+            value: (!record.secret).then(|| (&*record.value).into()),
+            secret: record.secret,
+            description: record.description.as_deref().map(Into::into),
+            created_at: record.created_at.as_microseconds(),
+            updated_at: record.updated_at.as_microseconds(),
+            updated_by: record.updated_by.as_str().into(),
+            expires_at: record.expires_at.map(Timestamp::as_microseconds),
+        }
+    }
+
+    pub(super) fn into_record(self, key: VariableKey) -> Result<VariableRecord> {
+        let value = match (self.value, self.secret) {
+            (Some(value), false) => value.as_ref().into(),
+            (None, true) => WITHHELD.into(),
+            _ => return Err(corrupt("answer has a value and is secret, or neither".into())),
+        };
+        Ok(VariableRecord {
+            key,
+            version: version(self.version)?,
+            value,
+            secret: self.secret,
+            description: self.description.map(Cow::into_owned),
+            created_at: Timestamp::from_microseconds(self.created_at),
+            updated_at: Timestamp::from_microseconds(self.updated_at),
+            updated_by: self.updated_by.into_owned(),
+            expires_at: self.expires_at.map(Timestamp::from_microseconds),
+        })
+    }
+}
+
+/// The text to keep for a variable that was written.
 ///
 /// # Errors
-/// [`StoreError::Internal`] when it cannot be written as JSON, which no record causes.
+/// [`StoreError::Internal`](crate::store::StoreError::Internal) when it cannot be written as JSON, which no record causes.
 pub fn from_variable(record: &VariableRecord) -> Result<String> {
-    let answer = VariableAnswer {
-        version: record.version.get(),
-        value: (!record.secret).then(|| (&*record.value).into()),
-        secret: record.secret,
-        description: record.description.as_deref().map(Into::into),
-        created_at: record.created_at.as_microseconds(),
-        updated_at: record.updated_at.as_microseconds(),
-        updated_by: record.updated_by.as_str().into(),
-        expires_at: record.expires_at.map(Timestamp::as_microseconds),
-    };
-    serde_json::to_string(&answer).map_err(|error| StoreError::Internal(Box::new(error)))
+    write(&VariableAnswer::of(record))
 }
 
 /// The record that was kept for the variable `key`. A secret comes back with `null` for its value.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] when the text is not one that [`from_variable`] wrote.
+/// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt) when the text is not one that [`from_variable`] wrote.
 pub fn to_variable(key: &VariableKey, text: &str) -> Result<VariableRecord> {
-    let corrupt = |detail: String| StoreError::Corrupt { table: "idempotency", detail };
-    // The parser's message may quote the text, and so a value: only its position is repeated.
-    let answer: VariableAnswer<'_> =
-        serde_json::from_str(text).map_err(|error| corrupt(format!("answer is unreadable at byte {}", error.column())))?;
-    let value = match (answer.value, answer.secret) {
-        (Some(value), false) => value.as_ref().into(),
-        (None, true) => WITHHELD.into(),
-        _ => return Err(corrupt("answer has a value and is secret, or neither".into())),
-    };
-    Ok(VariableRecord {
-        key: key.clone(),
-        version: Version::new(answer.version).ok_or_else(|| corrupt(format!("answer has version {}", answer.version)))?,
-        value,
-        secret: answer.secret,
-        description: answer.description.map(Cow::into_owned),
-        created_at: Timestamp::from_microseconds(answer.created_at),
-        updated_at: Timestamp::from_microseconds(answer.updated_at),
-        updated_by: answer.updated_by.into_owned(),
-        expires_at: answer.expires_at.map(Timestamp::from_microseconds),
-    })
+    read::<VariableAnswer<'_>>(text)?.into_record(key.clone())
 }
 
 #[cfg(test)]
@@ -82,6 +84,8 @@ mod tests {
     use super::*;
     use crate::domain::id::VariableName;
     use crate::domain::variable::Scope;
+    use crate::domain::version::Version;
+    use crate::store::StoreError;
 
     fn record(value: &str, secret: bool) -> VariableRecord {
         VariableRecord {
