@@ -89,3 +89,148 @@ impl<E> Drop for Seat<'_, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::commit::Resource;
+    use crate::domain::id::{SessionId, TenantId};
+    use crate::domain::version::Version;
+
+    fn key() -> Key {
+        Key::new(TenantId::parse("acme").unwrap(), Resource::Session(SessionId::parse("s").unwrap()))
+    }
+
+    fn ticket(changes: u64) -> Ticket {
+        Ticket { changes, at: Timestamp::from_microseconds(0) }
+    }
+
+    fn version(number: i64) -> Version {
+        Version::new(number).unwrap()
+    }
+
+    fn entry(number: i64) -> Arc<Entry> {
+        Arc::new(Entry::plain(version(number), Bytes::new()))
+    }
+
+    fn listed(flights: &Flights<()>) -> usize {
+        flights.flights.lock().unwrap().len()
+    }
+
+    /// A load that ends with what it is sent, and fails when the sender is dropped.
+    fn waiting(receiver: oneshot::Receiver<Arc<Entry>>) -> impl Future<Output = Result<Arc<Entry>, ()>> {
+        async move { receiver.await.map_err(drop) }
+    }
+
+    #[tokio::test]
+    async fn readers_with_one_ticket_share_one_load() {
+        const READERS: usize = 2000;
+        let (flights, loads, begun) = (Flights::<()>::new(), Cell::new(0), Cell::new(0));
+        let (open, gate) = oneshot::channel();
+        let (gate, open) = (Cell::new(Some(gate)), Cell::new(Some(open)));
+        let readers = (0..READERS).map(|_| async {
+            begun.set(begun.get() + 1);
+            // The last to come opens the gate: by then all others wait.
+            if begun.get() == READERS {
+                open.take().unwrap().send(entry(1)).unwrap();
+            }
+            let load = || {
+                loads.set(loads.get() + 1);
+                waiting(gate.take().unwrap())
+            };
+            flights.load(&key(), ticket(0), None, load).await
+        });
+        let results = futures_util::future::join_all(readers).await;
+        assert!(results.iter().all(|result| result.as_ref().unwrap().version() == Some(version(1))));
+        assert_eq!((loads.get(), listed(&flights)), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_later_ticket_and_another_life_load_for_themselves() {
+        let flights = Flights::<()>::new();
+        let (send, receive) = oneshot::channel();
+        let mut first = pin!(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        assert!(first.as_mut().now_or_never().is_none());
+
+        let after_a_write = flights.load(&key(), ticket(1), None, || async { Ok(entry(2)) }).now_or_never();
+        assert_eq!(after_a_write.unwrap().unwrap().version(), Some(version(2)));
+        let other_life = flights.load(&key(), ticket(0), Some(version(7)), || async { Ok(entry(8)) }).now_or_never();
+        assert_eq!(other_life.unwrap().unwrap().version(), Some(version(8)));
+        let joins = flights.load(&key(), ticket(0), None, || async { Ok(entry(9)) }).now_or_never();
+        assert!(joins.is_none());
+
+        send.send(entry(1)).unwrap();
+        assert_eq!(first.await.unwrap().version(), Some(version(1)));
+        assert_eq!(listed(&flights), 0);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_leaves_the_work_to_those_who_wait() {
+        let flights = Flights::<()>::new();
+        let (_never, receive) = oneshot::channel();
+        let mut leader = Box::pin(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        assert!(leader.as_mut().now_or_never().is_none());
+        let mut second = Box::pin(flights.load(&key(), ticket(0), None, || async { Ok(entry(2)) }));
+        let mut third = pin!(flights.load(&key(), ticket(0), None, || async { Ok(entry(3)) }));
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(third.as_mut().now_or_never().is_none());
+
+        drop(leader);
+        // The next in line has its turn but goes away too, without having been polled again.
+        drop(second);
+        assert_eq!(third.await.unwrap().version(), Some(version(3)));
+        assert_eq!(listed(&flights), 0);
+    }
+
+    #[tokio::test]
+    async fn a_load_that_nobody_waits_for_is_forgotten() {
+        let flights = Flights::<()>::new();
+        let (_never, receive) = oneshot::channel();
+        let mut leader = Box::pin(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        assert!(leader.as_mut().now_or_never().is_none());
+        assert_eq!(listed(&flights), 1);
+        drop(leader);
+        assert_eq!(listed(&flights), 0);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_shared_and_not_kept() {
+        let flights = Flights::<()>::new();
+        let (send, receive) = oneshot::channel();
+        let mut leader = pin!(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        assert!(leader.as_mut().now_or_never().is_none());
+        let mut follower = pin!(flights.load(&key(), ticket(0), None, || async { Ok(entry(1)) }));
+        assert!(follower.as_mut().now_or_never().is_none());
+        drop(send);
+        assert!(leader.await.is_err());
+        assert!(follower.await.is_err());
+        assert!(flights.load(&key(), ticket(0), None, || async { Ok(entry(2)) }).await.is_ok());
+        assert_eq!(listed(&flights), 0);
+    }
+
+    #[tokio::test]
+    async fn a_loader_that_panics_leaves_the_work_to_those_who_wait() {
+        let flights = Flights::<()>::new();
+        let (send, receive) = oneshot::channel::<()>();
+        let panics = || async {
+            drop(receive.await);
+            panic!("a loader panics")
+        };
+        let mut leader = Box::pin(std::panic::AssertUnwindSafe(flights.load(&key(), ticket(0), None, panics)).catch_unwind());
+        assert!(leader.as_mut().now_or_never().is_none());
+        let mut follower = pin!(flights.load(&key(), ticket(0), None, || async { Ok(entry(2)) }));
+        assert!(follower.as_mut().now_or_never().is_none());
+        drop(send);
+        assert!(leader.await.is_err());
+        assert_eq!(follower.await.unwrap().version(), Some(version(2)));
+        assert_eq!(listed(&flights), 0);
+    }
+}

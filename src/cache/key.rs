@@ -95,10 +95,7 @@ mod tests {
                     let state = StateKey { workflow: WorkflowId::parse(first).unwrap(), execution: ExecutionId::parse(second).unwrap() };
                     add(Resource::State(state.clone()));
                     for third in TEXTS {
-                        add(Resource::Checkpoint(CheckpointKey {
-                            state: state.clone(),
-                            checkpoint: CheckpointId::parse(third).unwrap(),
-                        }));
+                        add(Resource::Checkpoint(CheckpointKey { state: state.clone(), checkpoint: CheckpointId::parse(third).unwrap() }));
                     }
                 }
             }

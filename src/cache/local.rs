@@ -124,6 +124,12 @@ impl LocalTier {
         Ticket { changes: self.stripes.changes(key), at: self.clock.now() }
     }
 
+    /// The version that an answer about the key must have reached, when it comes from a place that may be behind the store.
+    #[must_use]
+    pub fn floor(&self, key: &Key) -> Option<Version> {
+        self.stripes.lock(key).floor(key, self.clock.now())
+    }
+
     /// Keeps what was loaded with the ticket, unless a write was heard of since, the load came from a place that is behind, or what is there
     /// is newer. Says whether it is kept now.
     pub fn insert(&self, key: &Key, ticket: Ticket, entry: Arc<Entry>) -> bool {

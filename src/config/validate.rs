@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 
-use super::{AuthConfig, CacheConfig, Config, DatabaseConfig, DragonflyConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig};
+use super::{
+    AuthConfig, CacheConfig, Config, DatabaseConfig, DragonflyConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig,
+};
 use crate::domain::principal::Permission;
 
 /// The smallest buffer that the HTTP implementation takes for a request's head, in bytes.
