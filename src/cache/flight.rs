@@ -126,12 +126,13 @@ mod tests {
     }
 
     /// A load that ends with what it is sent, and fails when the sender is dropped.
-    fn waiting(receiver: oneshot::Receiver<Arc<Entry>>) -> impl Future<Output = Result<Arc<Entry>, ()>> {
-        async move { receiver.await.map_err(drop) }
+    async fn waiting(receiver: oneshot::Receiver<Arc<Entry>>) -> Result<Arc<Entry>, ()> {
+        receiver.await.map_err(drop)
     }
 
     #[tokio::test]
     async fn readers_with_one_ticket_share_one_load() {
+        let key = &key();
         const READERS: usize = 2000;
         let (flights, loads, begun) = (Flights::<()>::new(), Cell::new(0), Cell::new(0));
         let (open, gate) = oneshot::channel();
@@ -146,7 +147,7 @@ mod tests {
                 loads.set(loads.get() + 1);
                 waiting(gate.take().unwrap())
             };
-            flights.load(&key(), ticket(0), None, load).await
+            flights.load(key, ticket(0), None, load).await
         });
         let results = futures_util::future::join_all(readers).await;
         assert!(results.iter().all(|result| result.as_ref().unwrap().version() == Some(version(1))));
@@ -155,16 +156,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_later_ticket_and_another_life_load_for_themselves() {
+        let key = &key();
         let flights = Flights::<()>::new();
         let (send, receive) = oneshot::channel();
-        let mut first = pin!(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        let mut first = pin!(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(first.as_mut().now_or_never().is_none());
 
-        let after_a_write = flights.load(&key(), ticket(1), None, || async { Ok(entry(2)) }).now_or_never();
+        let after_a_write = flights.load(key, ticket(1), None, || async { Ok(entry(2)) }).now_or_never();
         assert_eq!(after_a_write.unwrap().unwrap().version(), Some(version(2)));
-        let other_life = flights.load(&key(), ticket(0), Some(version(7)), || async { Ok(entry(8)) }).now_or_never();
+        let other_life = flights.load(key, ticket(0), Some(version(7)), || async { Ok(entry(8)) }).now_or_never();
         assert_eq!(other_life.unwrap().unwrap().version(), Some(version(8)));
-        let joins = flights.load(&key(), ticket(0), None, || async { Ok(entry(9)) }).now_or_never();
+        let joins = flights.load(key, ticket(0), None, || async { Ok(entry(9)) }).now_or_never();
         assert!(joins.is_none());
 
         send.send(entry(1)).unwrap();
@@ -174,12 +176,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_goes_away_leaves_the_work_to_those_who_wait() {
+        let key = &key();
         let flights = Flights::<()>::new();
         let (_never, receive) = oneshot::channel();
-        let mut leader = Box::pin(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        let mut leader = Box::pin(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(leader.as_mut().now_or_never().is_none());
-        let mut second = Box::pin(flights.load(&key(), ticket(0), None, || async { Ok(entry(2)) }));
-        let mut third = pin!(flights.load(&key(), ticket(0), None, || async { Ok(entry(3)) }));
+        let mut second = Box::pin(flights.load(key, ticket(0), None, || async { Ok(entry(2)) }));
+        let mut third = pin!(flights.load(key, ticket(0), None, || async { Ok(entry(3)) }));
         assert!(second.as_mut().now_or_never().is_none());
         assert!(third.as_mut().now_or_never().is_none());
 
@@ -192,9 +195,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_nobody_waits_for_is_forgotten() {
+        let key = &key();
         let flights = Flights::<()>::new();
         let (_never, receive) = oneshot::channel();
-        let mut leader = Box::pin(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        let mut leader = Box::pin(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(leader.as_mut().now_or_never().is_none());
         assert_eq!(listed(&flights), 1);
         drop(leader);
@@ -203,30 +207,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_shared_and_not_kept() {
+        let key = &key();
         let flights = Flights::<()>::new();
         let (send, receive) = oneshot::channel();
-        let mut leader = pin!(flights.load(&key(), ticket(0), None, || waiting(receive)));
+        let mut leader = pin!(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(leader.as_mut().now_or_never().is_none());
-        let mut follower = pin!(flights.load(&key(), ticket(0), None, || async { Ok(entry(1)) }));
+        let mut follower = pin!(flights.load(key, ticket(0), None, || async { Ok(entry(1)) }));
         assert!(follower.as_mut().now_or_never().is_none());
         drop(send);
         assert!(leader.await.is_err());
         assert!(follower.await.is_err());
-        assert!(flights.load(&key(), ticket(0), None, || async { Ok(entry(2)) }).await.is_ok());
+        assert!(flights.load(key, ticket(0), None, || async { Ok(entry(2)) }).await.is_ok());
         assert_eq!(listed(&flights), 0);
     }
 
     #[tokio::test]
     async fn a_loader_that_panics_leaves_the_work_to_those_who_wait() {
+        let key = &key();
         let flights = Flights::<()>::new();
         let (send, receive) = oneshot::channel::<()>();
         let panics = || async {
             drop(receive.await);
             panic!("a loader panics")
         };
-        let mut leader = Box::pin(std::panic::AssertUnwindSafe(flights.load(&key(), ticket(0), None, panics)).catch_unwind());
+        let mut leader = Box::pin(std::panic::AssertUnwindSafe(flights.load(key, ticket(0), None, panics)).catch_unwind());
         assert!(leader.as_mut().now_or_never().is_none());
-        let mut follower = pin!(flights.load(&key(), ticket(0), None, || async { Ok(entry(2)) }));
+        let mut follower = pin!(flights.load(key, ticket(0), None, || async { Ok(entry(2)) }));
         assert!(follower.as_mut().now_or_never().is_none());
         drop(send);
         assert!(leader.await.is_err());

@@ -54,6 +54,30 @@ fn nothing_is_kept_or_found_while_a_write_is_at_work() {
 }
 
 #[test]
+fn a_reader_that_comes_while_a_write_is_at_work_holds_another_ticket() {
+    let (tier, _) = tier();
+    let key = key("e");
+    let before = tier.ticket(&key);
+    tier.before_commit(&change(&key, 2));
+    let within = tier.ticket(&key);
+    tier.committed(&change(&key, 2));
+    let after = tier.ticket(&key);
+    assert!(before != within && within != after);
+}
+
+#[test]
+fn a_commit_that_nobody_announced_is_taken_in() {
+    let (tier, _) = tier();
+    let key = key("e");
+    assert!(fill(&tier, &key, live(1)));
+    let before = tier.ticket(&key);
+    tier.committed(&change(&key, 2));
+    assert_eq!(found(&tier, &key), None);
+    assert!(!tier.insert(&key, before, live(1)));
+    assert!(tier.insert_written(&key, live(2)));
+}
+
+#[test]
 fn what_was_read_before_a_rollback_is_not_kept_after_it() {
     let (tier, _) = tier();
     let key = key("e");
