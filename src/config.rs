@@ -211,6 +211,12 @@ pub struct SecretsConfig {
 #[expect(missing_docs, reason = "config/default.toml says what each is, with its unit")]
 pub struct CacheConfig {
     pub single_server: bool,
+    pub local: bool,
+    pub local_bytes: usize,
+    pub local_ttl_ms: Milliseconds,
+    pub negative_ttl_ms: Milliseconds,
+    pub floor_ms: Milliseconds,
+    pub floor_entries: usize,
 }
 
 /// `[limits]`

@@ -9,6 +9,7 @@
 //! `docs/ARCHITECTURE.md` is the map, file by file; `tests/architecture.rs` keeps both true.
 
 pub mod app;
+pub mod cache;
 pub mod command;
 pub mod config;
 pub mod domain;

@@ -12,6 +12,8 @@ mod architecture;
 #[cfg(test)]
 mod auth;
 #[cfg(test)]
+mod cache;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod contract;
