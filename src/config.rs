@@ -52,6 +52,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Limits of requests.
     pub limits: LimitsConfig,
+    /// Work in the background.
+    pub jobs: JobsConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -98,6 +100,7 @@ pub struct DatabaseConfig {
     pub statement_timeout_ms: Milliseconds,
     pub lock_timeout_ms: Milliseconds,
     pub idle_in_transaction_timeout_ms: Milliseconds,
+    pub sweep_timeout_ms: Milliseconds,
 }
 
 impl DatabaseConfig {
@@ -227,6 +230,19 @@ pub struct LimitsConfig {
     pub state_body_bytes: usize,
     pub body_bytes: usize,
     pub idempotency_wait_ms: Milliseconds,
+}
+
+/// `[jobs]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each is, with its unit")]
+pub struct JobsConfig {
+    pub sweep: bool,
+    pub sweep_interval_ms: Milliseconds,
+    pub sweep_budget_ms: Milliseconds,
+    pub sweep_rows: u32,
+    pub log_seconds: i64,
+    pub floor_seconds: i64,
 }
 
 /// `[log]`

@@ -194,6 +194,24 @@ impl Error {
         self
     }
 
+    /// The same error once more, for several who waited for one answer. Its cause is kept as text.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self {
+            code: self.code,
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
+            current_version: self.current_version,
+            limit: self.limit,
+            retry_after_seconds: self.retry_after_seconds,
+            cause: None,
+        };
+        match self.cause() {
+            Some(cause) => copy.with_cause(cause),
+            None => copy,
+        }
+    }
+
     /// The private cause with all its sources, for the log.
     #[must_use]
     pub fn cause(&self) -> Option<String> {

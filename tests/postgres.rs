@@ -13,7 +13,7 @@ use nworkflow_state::config::{DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
 use nworkflow_state::domain::state::{StateDocument, StateKey};
-use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
 use nworkflow_state::store::{HistoryQuery, Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
@@ -47,7 +47,7 @@ fn variable_key(name: &str) -> VariableKey {
 }
 
 fn variable(value: &str) -> VariableDocument {
-    VariableDocument { value: value.into(), description: None, ttl_seconds: None }
+    VariableDocument { value: value.into(), description: None, expiry: Expiry::Never }
 }
 
 async fn put_state(store: &PostgresStore, tenant: &TenantId, execution: &str) -> Result<Version, StoreError> {
@@ -832,7 +832,7 @@ async fn rows_are_swept_by_the_hour() {
         );
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut database.superuser().await).await.unwrap()
     };
-    let with_ttl = VariableDocument { ttl_seconds: Some(7200), ..variable("1") };
+    let with_ttl = VariableDocument { expiry: Expiry::In(7200), ..variable("1") };
     let put = async |context: &WriteContext, document: &VariableDocument| {
         store.put_variable(context, &variable_key("v"), Expected::Any, document).await.unwrap();
     };

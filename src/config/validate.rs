@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use super::{
-    AuthConfig, CacheConfig, Config, DatabaseConfig, DragonflyConfig, EmbeddedConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig,
+    AuthConfig, CacheConfig, Config, DatabaseConfig, DragonflyConfig, EmbeddedConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig,
+    ServerConfig,
 };
 use crate::domain::principal::Permission;
 

@@ -131,7 +131,7 @@ pub enum Expiry {
     Never,
     /// These seconds from now on.
     In(i64),
-    /// As before; a new variable: never.
+    /// As before; a new variable: never. Only with [`Expected::Exactly`](super::version::Expected::Exactly).
     Unchanged,
 }
 

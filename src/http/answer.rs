@@ -66,7 +66,8 @@ pub(super) fn read(headers: &ReadHeaders, representation: Representation) -> Res
     if !only_if_match.is_met_by(Some(version)) {
         return Err(Error::precondition_failed(Some(version)));
     }
-    let mut response = if precondition.is_met_by(Some(version)) { body(representation.body) } else { StatusCode::NOT_MODIFIED.into_response() };
+    let mut response =
+        if precondition.is_met_by(Some(version)) { body(representation.body) } else { StatusCode::NOT_MODIFIED.into_response() };
     read_headers(response.headers_mut(), representation.tier);
     response.headers_mut().insert(ETAG, etag(version));
     Ok(response)
@@ -143,6 +144,7 @@ fn replayed(headers: &mut HeaderMap, is_replay: bool) {
 /// # Errors
 /// The representation does not serialise.
 pub(super) fn rendered(representation: &impl Serialize, location: String) -> Result<Rendered> {
-    let body = serde_json::to_vec(representation).map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
+    let body = serde_json::to_vec(representation)
+        .map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
     Ok(Rendered { body: body.into(), location })
 }

@@ -18,11 +18,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
 use super::AppState;
-use super::write::ACCEPT_PATCH;
 use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
 use super::operation::Identified;
 use super::problem::{self, Unrendered};
+use super::write::ACCEPT_PATCH;
 use crate::domain::id::uuid_v7;
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Result};

@@ -63,6 +63,18 @@ const WRITE: &[Code] = &[
     // A body that breaks off.
     Code::InvalidJson,
 ];
+/// What every write that is about no single resource can refuse.
+const ACT: &[Code] = &[
+    Code::InvalidEtag,
+    Code::PreconditionNotAllowed,
+    Code::BodyTimeout,
+    Code::IdempotencyInFlight,
+    Code::IdempotencyKeyReused,
+    Code::BodyTooLarge,
+    Code::StoreUnavailable,
+    Code::OutcomeUnknown,
+    Code::InvalidJson,
+];
 /// What every JSON body can be refused for.
 const JSON: &[Code] = &[
     Code::DuplicateMember,
@@ -119,6 +131,19 @@ impl Operation {
     #[must_use]
     pub fn takes_json(self) -> Self {
         self.refuses(JSON)
+    }
+
+    /// A write that is about no single resource: an idempotency key and a preference, but no preconditions.
+    #[must_use]
+    pub fn acts(mut self) -> Self {
+        self.writes = true;
+        self.refuses(ACT)
+    }
+
+    /// It takes a patch.
+    #[must_use]
+    pub fn takes_patch(self) -> Self {
+        self.takes_json().refuses(&[Code::PatchTestFailed, Code::PatchNotApplicable, Code::TooManyElements, Code::InvalidValue])
     }
 
     /// A read of one resource: preconditions, freshness, and a HEAD operation beside it.

@@ -84,7 +84,8 @@ impl Query {
     /// It is not one.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>> {
         let Some(text) = self.one(name)? else { return Ok(None) };
-        let invalid = || Error::new(Code::InvalidParameter, format!("The parameter {name} must be a time such as 2026-11-22T10:15:30.123456Z."));
+        let invalid =
+            || Error::new(Code::InvalidParameter, format!("The parameter {name} must be a time such as 2026-11-22T10:15:30.123456Z."));
         Timestamp::parse(text).map(Some).ok_or_else(invalid)
     }
 

@@ -1,11 +1,13 @@
 //! Checkpoints: make, load, list, delete, restore, fork.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::memory::{Calling, Memory, absent, finish, key_reused};
 use super::resource::Resource;
 use super::states::StateResource;
 use super::{Done, Freshness, Renderers, Representation, WriteRequest};
+use crate::cache::Entry;
 use crate::domain::checkpoint::{CheckpointItem, CheckpointKey, CheckpointPosition, CheckpointQuery, CheckpointRecord, NewCheckpoint};
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
@@ -58,12 +60,20 @@ impl Resource for CheckpointResource {
 
     const ABSENT: Code = Code::CheckpointNotFound;
 
+    fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     fn name(&self) -> commit::Resource {
         commit::Resource::Checkpoint(self.key.clone())
     }
 
     fn version(record: &CheckpointRecord) -> Version {
         record.item.version
+    }
+
+    fn entry(&self, record: &CheckpointRecord, body: Bytes) -> Entry {
+        Entry::plain(record.item.version, body)
     }
 
     async fn load(&self, store: &dyn Store) -> store::Result<Lookup<CheckpointRecord>> {
@@ -117,7 +127,8 @@ impl Checkpoints {
     /// # Errors
     /// No such checkpoint, nothing as recent as asked, a store that does not answer.
     pub async fn get(&self, caller: &Principal, key: CheckpointKey, freshness: Freshness) -> Result<Representation> {
-        Ok(self.memory.read(freshness, &Self::resource(caller, key), self.renderers.checkpoint).await?.0)
+        let read = self.memory.read(freshness, &Self::resource(caller, key), self.renderers.checkpoint).await?;
+        read.representation(Code::CheckpointNotFound)
     }
 
     /// Deletes a checkpoint.
@@ -159,6 +170,7 @@ impl Checkpoints {
     /// No such checkpoint, a failed precondition on the state, a reused key, a store that does not answer.
     pub async fn restore(&self, request: &WriteRequest, key: CheckpointKey) -> Result<Done<StateRecord>> {
         let state = StateResource::new(&request.caller, key.state.clone(), Operation::Restore);
+        let written = state.clone();
         let outcome = self
             .memory
             .write(request, state, move |store, context, expected| -> Calling<Outcome<StateRecord>> {
@@ -167,6 +179,7 @@ impl Checkpoints {
             })
             .await?;
         let done = finish(outcome, StateResource::version, Code::CheckpointNotFound, self.renderers.state)?;
+        self.memory.keep(&written, &done);
         Ok(Done { status: 200, ..done })
     }
 

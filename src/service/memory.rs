@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::resource::{Render, Resource};
 use super::turns::{Turns, in_flight};
-use super::{Done, Freshness, IdempotencyKey, Representation, WriteRequest};
+use super::{Done, Freshness, IdempotencyKey, Representation, Tier, WriteRequest};
+use crate::cache::{Entry, Flights, Key, LocalTier, Wanted};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::principal::Principal;
 use crate::domain::version::{Expected, Precondition, Tags, Version};
@@ -35,13 +36,36 @@ pub struct Memory {
     turns: Turns,
     idempotency_wait: Duration,
     clock: Clock,
+    local: Arc<LocalTier>,
+    flights: Arc<Flights<Arc<Error>>>,
+}
+
+/// What a read found, and where.
+pub(super) struct Read {
+    /// The finished answer, or that there is none.
+    pub(super) entry: Arc<Entry>,
+    tier: Tier,
+}
+
+impl Read {
+    /// The representation.
+    ///
+    /// # Errors
+    /// The resource is not there: `code`.
+    pub(super) fn representation(&self, code: Code) -> Result<Representation> {
+        match (self.entry.version(), self.entry.body()) {
+            (Some(version), Some(body)) => Ok(Representation { version, body: body.clone(), tier: self.tier }),
+            _ => Err(absent(code)),
+        }
+    }
 }
 
 impl Memory {
-    /// A memory over a store. `idempotency_wait` is how long a request waits for the one with the same key.
+    /// A memory over a store and the cache that the store tells of its commits. `idempotency_wait` is how long a request waits for the one
+    /// with the same key.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, lifecycle: Lifecycle, idempotency_wait: Duration, clock: Clock) -> Self {
-        Self { store, lifecycle, turns: Turns::default(), idempotency_wait, clock }
+    pub fn new(store: Arc<dyn Store>, local: Arc<LocalTier>, lifecycle: Lifecycle, idempotency_wait: Duration, clock: Clock) -> Self {
+        Self { store, lifecycle, turns: Turns::default(), idempotency_wait, clock, local, flights: Arc::default() }
     }
 
     /// The time of this process, for what need not be exact.
@@ -61,34 +85,58 @@ impl Memory {
         self.lifecycle.is_stopping()
     }
 
-    /// Reads one resource.
+    /// Reads one resource: from the cache, or from the store, and then into the cache. Readers that come while a load is at work share it.
     ///
     /// # Errors
-    /// It is not there, the store has nothing as recent as asked, or does not answer.
-    pub(super) async fn read<R: Resource>(
-        &self,
-        freshness: Freshness,
-        resource: &R,
-        render: Render<R::Record>,
-    ) -> Result<(Representation, R::Record)> {
-        let found = resource.load(self.store()).await?;
-        let reached = match &found {
-            Lookup::Live(record) => Some(R::version(record)),
-            Lookup::Gone(version) => Some(*version),
-            Lookup::Absent => None,
+    /// The store has nothing as recent as asked, or does not answer. That the resource is not there is no error yet.
+    pub(super) async fn read<R: Resource>(&self, freshness: Freshness, resource: &R, render: Render<R::Record>) -> Result<Read> {
+        let key = Key::new(resource.tenant().clone(), resource.name());
+        let wanted = Wanted { min_version: freshness.min_version, life: resource.life() };
+        if !freshness.from_store
+            && let Some(entry) = self.local.get(&key, &wanted)
+        {
+            return Ok(Read { entry, tier: Tier::Local });
+        }
+        let ticket = self.local.ticket(&key);
+        let load = || async {
+            let found = resource.load(self.store()).await.map_err(Error::from)?;
+            let entry = match found {
+                Lookup::Live(record) => resource.entry(&record, render(&record)?.body),
+                Lookup::Gone(version) => resource.absence(Some(version)),
+                Lookup::Absent => resource.absence(None),
+            };
+            let entry = Arc::new(entry);
+            self.local.insert(&key, ticket, Arc::clone(&entry));
+            Ok(entry)
         };
-        if freshness.min_version.is_some_and(|wanted| reached.is_none_or(|reached| reached < wanted)) {
+        // Whoever asks for the store gets a statement of its own.
+        let entry = if freshness.from_store { load().await } else { self.flights.load(&key, ticket, resource.life(), load).await };
+        let entry = entry.map_err(|error: Arc<Error>| error.copy())?;
+        if !entry.answers(&wanted) {
             let mut error = Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version.");
-            error.current_version = reached;
+            error.current_version = entry.version();
             return Err(error);
         }
-        let record = found.live().ok_or_else(|| absent(R::ABSENT))?;
-        let representation = Representation {
-            version: R::version(&record),
-            body: render(&record)?.body,
-            tier: super::Tier::Store { asked: freshness.from_store },
-        };
-        Ok((representation, record))
+        Ok(Read { entry, tier: Tier::Store { asked: freshness.from_store } })
+    }
+
+    /// Leaves what a write has made in the cache.
+    pub(super) fn keep<R: Resource>(&self, resource: &R, done: &Done<R::Record>) {
+        if let (Some(record), Some(rendered), false) = (&done.record, &done.rendered, done.replayed) {
+            let key = Key::new(resource.tenant().clone(), resource.name());
+            self.local.insert_written(&key, Arc::new(resource.entry(record, rendered.body.clone())));
+        }
+    }
+
+    /// A session lives on: so does what the cache keeps of it.
+    pub(super) fn touched<R: Resource>(&self, resource: &R, version: Version, expires_at: Timestamp) {
+        let key = Key::new(resource.tenant().clone(), resource.name());
+        self.local.touched(&key, version, expires_at, expires_at);
+    }
+
+    /// The cache in this process.
+    pub(super) fn local(&self) -> &LocalTier {
+        &self.local
     }
 
     /// Saves one resource.
@@ -107,8 +155,10 @@ impl Memory {
             let (target, document) = (target.clone(), document.clone());
             Box::pin(async move { target.save(&*store, &context, expected, &document).await })
         };
-        let outcome = self.write(request, resource, write).await?;
-        finish(outcome, R::version, R::ABSENT, render)
+        let outcome = self.write(request, resource.clone(), write).await?;
+        let done = finish(outcome, R::version, R::ABSENT, render)?;
+        self.keep(&resource, &done);
+        Ok(done)
     }
 
     /// Removes one resource.

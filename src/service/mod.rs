@@ -10,6 +10,7 @@ pub mod patch;
 mod resource;
 pub mod sessions;
 pub mod states;
+pub mod statistics;
 mod turns;
 pub mod variables;
 
@@ -61,6 +62,8 @@ pub struct Services {
     pub effective: effective::EffectiveVariables,
     /// Whether the server can do its work.
     pub health: health::Health,
+    /// Figures and caches.
+    pub operations: statistics::Operations,
     /// What the sweeper does.
     pub housekeeping: housekeeping::Housekeeping,
 }
@@ -78,6 +81,7 @@ impl Services {
             effective: effective::EffectiveVariables::new(memory.clone(), sessions.clone()),
             sessions,
             health: health::Health::new(memory.clone()),
+            operations: statistics::Operations::new(memory.clone()),
             housekeeping: housekeeping::Housekeeping::new(memory.clone()),
         }
     }

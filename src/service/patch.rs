@@ -52,6 +52,7 @@ impl Memory {
     ) -> Result<Done<R::Record>> {
         let precondition = request.precondition.clone();
         let has_key = request.idempotency.is_some();
+        let written = resource.clone();
         let attempt = self.run(request, move |store, context| -> Calling<Result<Outcome<R::Record>>> {
             Box::pin(async move {
                 for _ in 0..COMPARE_AND_SET_ATTEMPTS {
@@ -76,7 +77,9 @@ impl Memory {
                 Ok(Err(exhausted()))
             })
         });
-        finish(attempt.await??, R::version, R::ABSENT, render)
+        let done = finish(attempt.await??, R::version, R::ABSENT, render)?;
+        self.keep(&written, &done);
+        Ok(done)
     }
 }
 

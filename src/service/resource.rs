@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::cache::Entry;
 use crate::domain::commit;
+use crate::domain::id::TenantId;
+use crate::domain::variable::ScopeLife;
 use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Result};
 use crate::store::{self, Lookup, Outcome, Store, Tombstone, WriteContext};
@@ -31,11 +34,27 @@ pub(super) trait Resource: Clone + Send + Sync + 'static {
     /// The code for a resource that is not there.
     const ABSENT: Code;
 
+    /// The tenant.
+    fn tenant(&self) -> &TenantId;
+
     /// How caches and commit observers name it.
     fn name(&self) -> commit::Resource;
 
+    /// The life of the scope that it is in, when it is in one that has lives.
+    fn life(&self) -> ScopeLife {
+        None
+    }
+
     /// The version of a record.
     fn version(record: &Self::Record) -> Version;
+
+    /// What a cache keeps of it.
+    fn entry(&self, record: &Self::Record, body: Bytes) -> Entry;
+
+    /// What a cache keeps of its absence; `tombstone`: the version of its deletion.
+    fn absence(&self, tombstone: Option<Version>) -> Entry {
+        Entry::absent(tombstone)
+    }
 
     /// Reads it.
     async fn load(&self, store: &dyn Store) -> store::Result<Lookup<Self::Record>>;

@@ -1,11 +1,13 @@
 //! Sessions: begin, save, load, patch, extend, end, list.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
-use super::memory::{Calling, Memory, absent, finish};
+use super::memory::{Calling, Memory, Read, absent, finish};
 use super::patch::{Patch, Patchable};
 use super::resource::{Render, Resource};
 use super::{Done, Freshness, Representation, WriteRequest, log_delegation, reach};
+use crate::cache::{Entry, SessionFacts};
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
 use crate::domain::document::Fault;
@@ -13,7 +15,7 @@ use crate::domain::id::{SessionId, TenantId, UserId};
 use crate::domain::page::CursorBinding;
 use crate::domain::patch;
 use crate::domain::principal::{Permission, Principal};
-use crate::domain::session::{Reach, SessionDocument, SessionInput, SessionQuery, SessionRecord, TOUCH_PART};
+use crate::domain::session::{Reach, SessionDocument, SessionInput, SessionQuery, SessionRecord};
 use crate::domain::variable::ScopeLife;
 use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Error, Result};
@@ -61,12 +63,20 @@ impl Resource for SessionResource {
 
     const ABSENT: Code = Code::SessionNotFound;
 
+    fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     fn name(&self) -> commit::Resource {
         commit::Resource::Session(self.id.clone())
     }
 
     fn version(record: &SessionRecord) -> Version {
         record.version
+    }
+
+    fn entry(&self, record: &SessionRecord, body: Bytes) -> Entry {
+        Entry::session(record, body, record.expires_at)
     }
 
     async fn load(&self, store: &dyn Store) -> store::Result<Lookup<SessionRecord>> {
@@ -171,23 +181,37 @@ impl Sessions {
     /// # Errors
     /// No such session, nothing as recent as asked, a store that does not answer.
     pub async fn get(&self, caller: &Principal, id: SessionId, freshness: Freshness) -> Result<SessionRead> {
-        let (representation, record) = self.memory.read(freshness, &Self::resource(caller, id), self.render).await?;
-        log_delegation(caller, &record.owner);
-        let expires_at = if record.sliding { self.touch(caller, &record).await } else { record.expires_at };
-        Ok(SessionRead { representation, expires_at })
+        let (read, resource) = self.read(caller, id, freshness).await?;
+        let facts = read.entry.session_facts().ok_or_else(|| absent(Code::SessionNotFound))?;
+        let expires_at =
+            if facts.claim_touch(self.memory.now()) { self.touch(&resource, &read.entry, facts).await } else { facts.expires_at() };
+        Ok(SessionRead { representation: read.representation(Code::SessionNotFound)?, expires_at })
     }
 
-    /// Moves the expiry when it has not been moved lately. A touch that fails takes nothing from the read.
-    async fn touch(&self, caller: &Principal, record: &SessionRecord) -> Timestamp {
-        let fresh = record.expires_at.plus_seconds(record.ttl_seconds / TOUCH_PART - record.ttl_seconds);
-        if self.memory.now() < fresh {
-            return record.expires_at;
+    /// Reads a session within reach. It is read whoever owns it, so that what a cache keeps of it serves everyone.
+    async fn read(&self, caller: &Principal, id: SessionId, freshness: Freshness) -> Result<(Read, SessionResource)> {
+        let resource = SessionResource { reach: Reach::All, ..Self::resource(caller, id) };
+        let read = self.memory.read(freshness, &resource, self.render).await?;
+        match read.entry.session_facts() {
+            Some(facts) if reach(caller).covers(facts.owner()) => log_delegation(caller, facts.owner()),
+            _ => return Err(absent(Code::SessionNotFound)),
         }
-        match self.memory.store().touch_session(&caller.tenant, &record.id).await {
-            Ok(touched) => touched.unwrap_or(record.expires_at),
+        Ok((read, resource))
+    }
+
+    /// Moves the expiry. A touch that fails takes nothing from the read.
+    async fn touch(&self, resource: &SessionResource, entry: &Entry, facts: &SessionFacts) -> Timestamp {
+        match self.memory.store().touch_session(&resource.tenant, &resource.id).await {
+            Ok(Some(expires_at)) => {
+                if let Some(version) = entry.version() {
+                    self.memory.touched(resource, version, expires_at);
+                }
+                expires_at
+            }
+            Ok(None) => facts.expires_at(),
             Err(error) => {
                 tracing::warn!(%error, "a session was not touched");
-                record.expires_at
+                facts.expires_at()
             }
         }
     }
@@ -198,7 +222,7 @@ impl Sessions {
     /// No such session, a failed precondition, a reused key, a store that does not answer.
     pub async fn extend(&self, request: &WriteRequest, id: SessionId, additional_seconds: i64) -> Result<Done<SessionRecord>> {
         let resource = Self::resource(&request.caller, id);
-        let target = resource.clone();
+        let (target, written) = (resource.clone(), resource.clone());
         let outcome = self
             .memory
             .write(request, resource, move |store, context, expected| -> Calling<Outcome<SessionRecord>> {
@@ -207,6 +231,7 @@ impl Sessions {
             })
             .await?;
         let done = finish(outcome, SessionResource::version, Code::SessionNotFound, self.render)?;
+        self.memory.keep(&written, &done);
         Ok(logged(&request.caller, done))
     }
 
@@ -241,10 +266,8 @@ impl Sessions {
     /// # Errors
     /// No such session, a store that does not answer.
     pub(super) async fn life(&self, caller: &Principal, id: &SessionId) -> Result<ScopeLife> {
-        let found = self.memory.store().get_session(&caller.tenant, id, &reach(caller)).await?;
-        let record = found.live().ok_or_else(|| absent(Code::SessionNotFound))?;
-        log_delegation(caller, &record.owner);
-        Ok(Some(record.life))
+        let (read, _) = self.read(caller, id.clone(), Freshness::default()).await?;
+        Ok(read.entry.session_facts().map(SessionFacts::life))
     }
 }
 

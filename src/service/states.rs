@@ -1,11 +1,13 @@
 //! Workflow states: save, load, patch, delete, history, time travel.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::memory::Memory;
 use super::patch::{Patch, Patchable};
 use super::resource::{Render, Resource};
 use super::{Done, Freshness, Representation, Tier, WriteRequest};
+use crate::cache::Entry;
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
 use crate::domain::document::Fault;
@@ -57,12 +59,20 @@ impl Resource for StateResource {
 
     const ABSENT: Code = Code::StateNotFound;
 
+    fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     fn name(&self) -> commit::Resource {
         commit::Resource::State(self.key.clone())
     }
 
     fn version(record: &StateRecord) -> Version {
         record.version
+    }
+
+    fn entry(&self, record: &StateRecord, body: Bytes) -> Entry {
+        Entry::plain(record.version, body)
     }
 
     async fn load(&self, store: &dyn Store) -> store::Result<Lookup<StateRecord>> {
@@ -133,7 +143,7 @@ impl States {
     /// No such state, nothing as recent as asked, a store that does not answer.
     pub async fn get(&self, caller: &Principal, key: StateKey, freshness: Freshness) -> Result<Representation> {
         let resource = StateResource::new(caller, key, Operation::Put);
-        Ok(self.memory.read(freshness, &resource, self.render).await?.0)
+        self.memory.read(freshness, &resource, self.render).await?.representation(Code::StateNotFound)
     }
 
     /// Loads one version, current or past.

@@ -1,12 +1,14 @@
 //! Variables: set, read, patch, increment, delete, list and batch, in four scopes.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::memory::{Calling, Memory, absent, finish, key_reused, refusal};
 use super::patch::{Patch, Patchable};
 use super::resource::{Render, Resource};
 use super::sessions::Sessions;
 use super::{Done, Freshness, Representation, WriteRequest, log_delegation};
+use crate::cache::Entry;
 use crate::domain::commit;
 use crate::domain::document::{Fault, FaultKind, quote};
 use crate::domain::id::{TenantId, VariableName};
@@ -65,12 +67,28 @@ impl Resource for VariableResource {
 
     const ABSENT: Code = Code::VariableNotFound;
 
+    fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
     fn name(&self) -> commit::Resource {
         commit::Resource::Variable(self.key.clone())
     }
 
+    fn life(&self) -> ScopeLife {
+        self.life
+    }
+
     fn version(record: &VariableRecord) -> Version {
         record.version
+    }
+
+    fn entry(&self, record: &VariableRecord, body: Bytes) -> Entry {
+        Entry::variable(record.version, body, self.life, record.expires_at)
+    }
+
+    fn absence(&self, tombstone: Option<Version>) -> Entry {
+        Entry::absent_variable(tombstone, self.life)
     }
 
     async fn load(&self, store: &dyn Store) -> store::Result<Lookup<VariableRecord>> {
@@ -157,7 +175,7 @@ impl Variables {
     pub async fn increment(&self, request: &WriteRequest, key: VariableKey, by: Number) -> Result<Done<VariableRecord>> {
         check_global(&request.caller, &key.scope)?;
         let resource = self.resource(&request.caller, key, Code::ScopeNotFound).await?;
-        let target = resource.clone();
+        let (target, written) = (resource.clone(), resource.clone());
         let outcome = self
             .memory
             .write(
@@ -182,6 +200,7 @@ impl Variables {
             }
         };
         let done = finish(outcome, VariableResource::version, Code::VariableNotFound, self.render)?;
+        self.memory.keep(&written, &done);
         Ok(Done { status: 200, ..done })
     }
 
@@ -238,7 +257,7 @@ impl Variables {
     /// No such variable or none that the caller may see, nothing as recent as asked, a store that does not answer.
     pub async fn get(&self, caller: &Principal, key: VariableKey, freshness: Freshness) -> Result<Representation> {
         let resource = self.resource(caller, key, Code::VariableNotFound).await?;
-        Ok(self.memory.read(freshness, &resource, self.render).await?.0)
+        self.memory.read(freshness, &resource, self.render).await?.representation(Code::VariableNotFound)
     }
 
     /// Lists the variables of a scope by name.

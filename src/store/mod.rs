@@ -157,7 +157,9 @@ impl<R, E> Outcome<std::result::Result<R, E>> {
             Self::Applied { created, record } => Outcome::Applied { created, record: record? },
             Self::Refused { current } => Outcome::Refused { current },
             Self::Absent => Outcome::Absent,
-            Self::Replayed(Replay { status, version, record }) => Outcome::Replayed(Replay { status, version, record: record.transpose()? }),
+            Self::Replayed(Replay { status, version, record }) => {
+                Outcome::Replayed(Replay { status, version, record: record.transpose()? })
+            }
             Self::KeyReused => Outcome::KeyReused,
         })
     }

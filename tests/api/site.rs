@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use nworkflow_state::config::{AuthConfig, IssuerConfig, Milliseconds};
 use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::http::auth::Authenticator;
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::sqlite::SqliteStore;
 use nworkflow_state::store::{Backend, Store};
 
-use super::app::{Caller, Options, TestApp};
+use super::app::{no_local_tier, Caller, Options, TestApp};
 use crate::support::counted_store::CountedStore;
 use crate::support::issuer::TestIssuer;
 use crate::support::postgres::TestDatabase;
@@ -38,8 +39,14 @@ impl Site {
     async fn with(backend: Backend, change: impl FnOnce(&mut IssuerConfig, &mut AuthConfig)) -> Self {
         let (clock, lifecycle) = (Clock::new(), Lifecycle::new());
         let folder = tempfile::tempdir().unwrap();
+        let mut config = Options::default().config();
+        // The cache is off: the calls of the store are counted here.
+        let local = no_local_tier(&config, clock.clone());
         let (store, database): (Arc<dyn Store>, _) = match backend {
-            Backend::Sqlite => (Arc::new(SqliteStore::open(folder.path(), clock.clone(), &lifecycle).await.unwrap()), None),
+            Backend::Sqlite => {
+                let store = SqliteStore::open(folder.path(), &config.embedded, clock.clone(), &lifecycle, Arc::new(NoObserver)).await;
+                (Arc::new(store.unwrap()), None)
+            }
             Backend::Postgres => {
                 let database = TestDatabase::migrated().await;
                 (Arc::new(database.store(clock.clone()).await), Some(database))
@@ -47,14 +54,13 @@ impl Site {
         };
         let store = CountedStore::over(store);
         let issuer = TestIssuer::start(clock.clone()).await;
-        let mut config = Options::default().config();
         let mut settings = issuer.config();
         config.auth.jwks_timeout_ms = Milliseconds(400);
         change(&mut settings, &mut config.auth);
         config.auth.issuers.insert("test".to_owned(), settings);
         let authenticator = Arc::new(Authenticator::new(&config.auth, None, clock.clone(), &lifecycle).unwrap());
         let app =
-            TestApp::with_authenticator(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&authenticator), config, folder, clock, lifecycle)
+            TestApp::with_authenticator(Arc::clone(&store) as Arc<dyn Store>, local, Arc::clone(&authenticator), config, folder, clock, lifecycle)
                 .await;
         let site = Self { app, issuer, authenticator, store, _database: database };
         site.wait_for("the first keys", || site.authenticator.status()[0].keys > 0).await;

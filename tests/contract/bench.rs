@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
 use nworkflow_state::domain::state::{Operation, StateDocument, StateKey, StateRecord};
-use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey, VariableRecord};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::{Idempotency, Lookup, Outcome, Replay, Store, Tombstone, WriteContext};
 use uuid::Uuid;
@@ -153,7 +153,7 @@ pub(super) fn variable(scope: Scope, name: &str) -> VariableKey {
 }
 
 pub(super) fn plain(value: &str) -> VariableDocument {
-    VariableDocument { value: value.into(), description: None, ttl_seconds: None }
+    VariableDocument { value: value.into(), description: None, expiry: Expiry::Never }
 }
 
 pub(super) fn version(number: i64) -> Version {

@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use nworkflow_state::domain::id::TenantId;
-use nworkflow_state::domain::page::Page;
-use nworkflow_state::domain::state::{HistoryItem, StateDocument, StateKey, StateRecord};
-use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
-use nworkflow_state::domain::version::{Expected, Version};
-use nworkflow_state::store::{Backend, HistoryQuery, Lookup, Outcome, Result, Store, Tombstone, VariableQuery, WriteContext};
+
+use crate::support::store_methods::store_methods;
+use crate::support::store_methods::types::*;
 
 /// A store that counts the calls that reach the database.
 pub(crate) struct CountedStore {
@@ -37,6 +34,14 @@ macro_rules! counted {
                 self.store.backend()
             }
 
+            fn figures(&self) -> StoreFigures {
+                self.store.figures()
+            }
+
+            async fn close(&self) {
+                self.store.close().await;
+            }
+
             $(async fn $method(&self, $($name: $type),*) -> $answer {
                 self.calls.fetch_add(1, Ordering::SeqCst);
                 self.store.$method($($name),*).await
@@ -45,16 +50,4 @@ macro_rules! counted {
     };
 }
 
-counted! {
-    ping() -> Result<()>;
-    put_state(context: &WriteContext, key: &StateKey, expected: Expected, document: &StateDocument) -> Result<Outcome<StateRecord>>;
-    delete_state(context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<Tombstone>>;
-    get_state(tenant: &TenantId, key: &StateKey) -> Result<Lookup<StateRecord>>;
-    get_state_version(tenant: &TenantId, key: &StateKey, version: Version) -> Result<Option<StateRecord>>;
-    state_history(tenant: &TenantId, key: &StateKey, query: HistoryQuery) -> Result<Option<Page<HistoryItem>>>;
-    put_variable(context: &WriteContext, key: &VariableKey, expected: Expected, document: &VariableDocument) -> Result<Outcome<VariableRecord>>;
-    delete_variable(context: &WriteContext, key: &VariableKey, expected: Expected) -> Result<Outcome<Tombstone>>;
-    get_variable(tenant: &TenantId, key: &VariableKey) -> Result<Lookup<VariableRecord>>;
-    list_variables(tenant: &TenantId, scope: &Scope, query: &VariableQuery) -> Result<Page<VariableRecord>>;
-    close() -> ();
-}
+store_methods!(counted);

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nworkflow_state::domain::id::TenantId;
-use nworkflow_state::domain::page::Page;
-use nworkflow_state::domain::state::{HistoryItem, StateDocument, StateKey, StateRecord};
-use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
-use nworkflow_state::domain::version::{Expected, Version};
-use nworkflow_state::store::{Backend, HistoryQuery, Lookup, Outcome, Result, Store, StoreError, Tombstone, VariableQuery, WriteContext};
+use nworkflow_state::store::StoreError;
 use tokio::sync::watch;
+
+use super::store_methods::store_methods;
+use super::store_methods::types::*;
 
 /// Longest wait for calls to come in or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -108,6 +106,10 @@ macro_rules! faulty {
                 self.store.backend()
             }
 
+            fn figures(&self) -> StoreFigures {
+                self.store.figures()
+            }
+
             $(async fn $method(&self, $($name: $type),*) -> $answer {
                 let _at_work = self.faults.begin();
                 let behaviour = self.faults.enter(stringify!($method) == "ping").await;
@@ -129,15 +131,4 @@ macro_rules! faulty {
     };
 }
 
-faulty! {
-    ping() -> Result<()>;
-    put_state(context: &WriteContext, key: &StateKey, expected: Expected, document: &StateDocument) -> Result<Outcome<StateRecord>>;
-    delete_state(context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<Tombstone>>;
-    get_state(tenant: &TenantId, key: &StateKey) -> Result<Lookup<StateRecord>>;
-    get_state_version(tenant: &TenantId, key: &StateKey, version: Version) -> Result<Option<StateRecord>>;
-    state_history(tenant: &TenantId, key: &StateKey, query: HistoryQuery) -> Result<Option<Page<HistoryItem>>>;
-    put_variable(context: &WriteContext, key: &VariableKey, expected: Expected, document: &VariableDocument) -> Result<Outcome<VariableRecord>>;
-    delete_variable(context: &WriteContext, key: &VariableKey, expected: Expected) -> Result<Outcome<Tombstone>>;
-    get_variable(tenant: &TenantId, key: &VariableKey) -> Result<Lookup<VariableRecord>>;
-    list_variables(tenant: &TenantId, scope: &Scope, query: &VariableQuery) -> Result<Page<VariableRecord>>;
-}
+store_methods!(faulty);

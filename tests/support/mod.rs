@@ -7,4 +7,5 @@ pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod store_methods;
 pub(crate) mod tokens;

@@ -31,12 +31,11 @@ const RESTORE: &[Permission] = &[Permission::CheckpointsRead, Permission::States
 pub(in crate::http) fn add(api: Api) -> Api {
     api.route(
         routes!(create_checkpoint),
-        Operation::guarded(WRITE)
-            .acts()
-            .takes_json()
-            .refuses(PATH)
-            .refuses(DOCUMENT)
-            .refuses(&[Code::TextTooLong, Code::CheckpointExists, Code::StateNotFound]),
+        Operation::guarded(WRITE).acts().takes_json().refuses(PATH).refuses(DOCUMENT).refuses(&[
+            Code::TextTooLong,
+            Code::CheckpointExists,
+            Code::StateNotFound,
+        ]),
     )
     .route(routes!(list_execution_checkpoints), Operation::guarded(READ).reads().refuses(PATH).refuses(&[Code::InvalidCursor]))
     .route(routes!(list_checkpoints), Operation::guarded(READ).reads().refuses(&[Code::InvalidCursor]))
@@ -212,7 +211,12 @@ async fn create_checkpoint(FromState(state): FromState<AppState>, StatePath(key)
         ("limit" = Option<i64>, Query, description = "Items on a page; above 1000 is 1000. Default 50.", minimum = 1, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.", max_length = 2048, nullable = false)),
     responses((status = 200, description = "A page of checkpoints", body = CheckpointPageView)))]
-async fn list_execution_checkpoints(FromState(state): FromState<AppState>, Caller(caller): Caller, StatePath(key): StatePath, query: Query) -> Result<Response> {
+async fn list_execution_checkpoints(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    StatePath(key): StatePath,
+    query: Query,
+) -> Result<Response> {
     let filter = CheckpointFilter { workflow: Some(key.workflow), execution: Some(key.execution), created_after: None };
     page(&state.services.checkpoints.list(&caller, filter, query.one("cursor")?, query.limit()?).await?)
 }
@@ -240,14 +244,23 @@ async fn list_checkpoints(FromState(state): FromState<AppState>, Caller(caller):
 /// Load a checkpoint
 #[utoipa::path(get, path = "/workflows/{workflow_id}/executions/{execution_id}/checkpoints/{checkpoint_id}", operation_id = "getCheckpoint", tag = "Checkpoints",
     responses((status = 200, description = "The checkpoint", body = CheckpointView)))]
-async fn get_checkpoint(FromState(state): FromState<AppState>, Caller(caller): Caller, CheckpointPath(key): CheckpointPath, headers: ReadHeaders) -> Result<Response> {
+async fn get_checkpoint(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    CheckpointPath(key): CheckpointPath,
+    headers: ReadHeaders,
+) -> Result<Response> {
     answer::read(&headers, state.services.checkpoints.get(&caller, key, headers.freshness).await?)
 }
 
 /// Delete a checkpoint
 #[utoipa::path(delete, path = "/workflows/{workflow_id}/executions/{execution_id}/checkpoints/{checkpoint_id}", operation_id = "deleteCheckpoint", tag = "Checkpoints",
     responses((status = 204, description = "Deleted")))]
-async fn delete_checkpoint(FromState(state): FromState<AppState>, CheckpointPath(key): CheckpointPath, write: Write<NoBody>) -> Result<Response> {
+async fn delete_checkpoint(
+    FromState(state): FromState<AppState>,
+    CheckpointPath(key): CheckpointPath,
+    write: Write<NoBody>,
+) -> Result<Response> {
     Ok(answer::written(state.services.checkpoints.delete(&write.request, key).await?, write.minimal))
 }
 
@@ -256,7 +269,11 @@ async fn delete_checkpoint(FromState(state): FromState<AppState>, CheckpointPath
 /// What it keeps becomes the current state, as a new version; also of a deleted state. Preconditions are about the state.
 #[utoipa::path(post, path = "/workflows/{workflow_id}/executions/{execution_id}/checkpoints/{checkpoint_id}/restore", operation_id = "restoreCheckpoint",
     tag = "Checkpoints", responses((status = 200, description = "Restored", body = StateView)))]
-async fn restore_checkpoint(FromState(state): FromState<AppState>, CheckpointPath(key): CheckpointPath, write: Write<NoBody>) -> Result<Response> {
+async fn restore_checkpoint(
+    FromState(state): FromState<AppState>,
+    CheckpointPath(key): CheckpointPath,
+    write: Write<NoBody>,
+) -> Result<Response> {
     Ok(answer::written(state.services.checkpoints.restore(&write.request, key).await?, write.minimal))
 }
 
@@ -266,7 +283,11 @@ async fn restore_checkpoint(FromState(state): FromState<AppState>, CheckpointPat
 #[utoipa::path(post, path = "/workflows/{workflow_id}/executions/{execution_id}/checkpoints/{checkpoint_id}/fork", operation_id = "forkCheckpoint",
     tag = "Checkpoints", request_body(content = ForkWrite, content_type = "application/json"),
     responses((status = 201, description = "Begun", body = StateView)))]
-async fn fork_checkpoint(FromState(state): FromState<AppState>, CheckpointPath(key): CheckpointPath, write: Write<SmallBody>) -> Result<Response> {
+async fn fork_checkpoint(
+    FromState(state): FromState<AppState>,
+    CheckpointPath(key): CheckpointPath,
+    write: Write<SmallBody>,
+) -> Result<Response> {
     let target = fork_target(write.document()?)?;
     Ok(answer::written(state.services.checkpoints.fork(&write.request, key, target).await?, write.minimal))
 }

@@ -149,7 +149,12 @@ async fn list_workflows(FromState(state): FromState<AppState>, Caller(caller): C
         ("limit" = Option<i64>, Query, description = "Items on a page; above 1000 is 1000. Default 50.", minimum = 1, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.", max_length = 2048, nullable = false)),
     responses((status = 200, description = "A page of executions", body = ExecutionPageView)))]
-async fn list_executions(FromState(state): FromState<AppState>, Caller(caller): Caller, WorkflowPath(workflow): WorkflowPath, query: Query) -> Result<Response> {
+async fn list_executions(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    WorkflowPath(workflow): WorkflowPath,
+    query: Query,
+) -> Result<Response> {
     let recent = match query.one("order")? {
         None | Some("id") => false,
         Some("recent") => true,
@@ -172,6 +177,9 @@ async fn list_executions(FromState(state): FromState<AppState>, Caller(caller): 
     responses((status = 200, description = "Removed", body = DeletionView)))]
 async fn delete_execution(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<NoBody>) -> Result<Response> {
     let done = state.services.executions.delete(&write.request, key).await?;
-    let counts = done.record.map_or(DeletionCounts { versions: 0, checkpoints: 0 }, |removed| DeletionCounts { versions: removed.versions, checkpoints: removed.checkpoints });
+    let counts = done.record.map_or(DeletionCounts { versions: 0, checkpoints: 0 }, |removed| DeletionCounts {
+        versions: removed.versions,
+        checkpoints: removed.checkpoints,
+    });
     answer::done(&DeletionView { deleted: counts }, write.minimal, done.replayed)
 }

@@ -25,7 +25,8 @@ const WRITE: &[Permission] = &[Permission::VariablesWrite];
 const PATH: &[Code] = &[Code::InvalidScope, Code::InvalidPath, Code::ScopeNotFound, Code::SessionNotFound];
 
 pub(in crate::http) fn add(api: Api) -> Api {
-    let writes = || Operation::guarded(WRITE).also(Permission::VariablesGlobalWrite, FOR_GLOBAL).also(Permission::Delegate, FOR_OTHERS).acts();
+    let writes =
+        || Operation::guarded(WRITE).also(Permission::VariablesGlobalWrite, FOR_GLOBAL).also(Permission::Delegate, FOR_OTHERS).acts();
     api.route(
         routes!(list_variables),
         Operation::guarded(READ).also(Permission::Delegate, FOR_OTHERS).reads().refuses(PATH).refuses(&[Code::InvalidCursor]),
@@ -162,7 +163,12 @@ impl<'a> EffectiveView<'a> {
         ("limit" = Option<i64>, Query, description = "Items on a page; above 1000 is 1000. Default 50.", minimum = 1, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.", max_length = 2048, nullable = false)),
     responses((status = 200, description = "A page of variables", body = VariablePageView)))]
-async fn list_variables(FromState(state): FromState<AppState>, Caller(caller): Caller, ScopePath(scope): ScopePath, query: Query) -> Result<Response> {
+async fn list_variables(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    ScopePath(scope): ScopePath,
+    query: Query,
+) -> Result<Response> {
     let prefix = query.one("prefix")?.unwrap_or_default();
     // A prefix may be `.`, which no name is; anything else that no name begins with is a mistake.
     if !matches!(prefix, "" | "." | "..")

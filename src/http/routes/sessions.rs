@@ -233,7 +233,12 @@ async fn patch_session(FromState(state): FromState<AppState>, SessionPath(id): S
 /// A sliding one lives on from now; that changes no version. An expired one is gone at its instant.
 #[utoipa::path(get, path = "/sessions/{session_id}", operation_id = "getSession", tag = "Sessions",
     responses((status = 200, description = "The session", body = SessionView)))]
-async fn get_session(FromState(state): FromState<AppState>, Caller(caller): Caller, SessionPath(id): SessionPath, headers: ReadHeaders) -> Result<Response> {
+async fn get_session(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    SessionPath(id): SessionPath,
+    headers: ReadHeaders,
+) -> Result<Response> {
     let read = state.services.sessions.get(&caller, id, headers.freshness).await?;
     Ok(with_expiry(answer::read(&headers, read.representation)?, read.expires_at))
 }

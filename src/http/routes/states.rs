@@ -37,7 +37,10 @@ pub(in crate::http) fn add(api: Api) -> Api {
                 Code::VersionNotFound,
             ]),
         )
-        .route(routes!(patch_state), Operation::guarded(WRITE).writes().takes_patch().refuses(PATH).refuses(DOCUMENT).refuses(&[Code::StateNotFound]))
+        .route(
+            routes!(patch_state),
+            Operation::guarded(WRITE).writes().takes_patch().refuses(PATH).refuses(DOCUMENT).refuses(&[Code::StateNotFound]),
+        )
         .route(routes!(delete_state), Operation::guarded(WRITE).writes().refuses(PATH).refuses(&[Code::StateNotFound]))
         .route(
             routes!(list_state_history),
@@ -278,7 +281,13 @@ async fn patch_state(FromState(state): FromState<AppState>, StatePath(key): Stat
         ("version" = Option<i64>, Query, description = "The version to load instead of the current one.", minimum = 1, maximum = 9_007_199_254_740_991_i64, nullable = false),
         ("at" = Option<String>, Query, description = "The moment to load, RFC 3339; not together with `version`, not in the future.", format = DateTime, nullable = false)),
     responses((status = 200, description = "The state", body = StateView)))]
-async fn get_state(FromState(state): FromState<AppState>, Caller(caller): Caller, StatePath(key): StatePath, query: Query, headers: ReadHeaders) -> Result<Response> {
+async fn get_state(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    StatePath(key): StatePath,
+    query: Query,
+    headers: ReadHeaders,
+) -> Result<Response> {
     let states = &state.services.states;
     let representation = match (query.version("version")?, query.time("at")?) {
         (Some(_), Some(_)) => return Err(Error::new(Code::InvalidParameter, "The parameters version and at exclude each other.")),
@@ -307,7 +316,12 @@ async fn delete_state(FromState(state): FromState<AppState>, StatePath(key): Sta
         ("limit" = Option<i64>, Query, description = "Items on a page; above 1000 is 1000. Default 50.", minimum = 1, nullable = false),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.", max_length = 2048, nullable = false)),
     responses((status = 200, description = "A page of versions", body = HistoryPageView)))]
-async fn list_state_history(FromState(state): FromState<AppState>, Caller(caller): Caller, StatePath(key): StatePath, query: Query) -> Result<Response> {
+async fn list_state_history(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    StatePath(key): StatePath,
+    query: Query,
+) -> Result<Response> {
     let ascending = match query.one("order")? {
         None | Some("desc") => false,
         Some("asc") => true,

@@ -194,7 +194,11 @@ async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): 
         (VariableMergePatch = "application/merge-patch+json"),
         (JsonPatch = "application/json-patch+json"))),
     responses((status = 200, description = "Patched", body = VariableView)))]
-async fn patch_variable(FromState(state): FromState<AppState>, VariablePath(key): VariablePath, write: Write<SmallPatch>) -> Result<Response> {
+async fn patch_variable(
+    FromState(state): FromState<AppState>,
+    VariablePath(key): VariablePath,
+    write: Write<SmallPatch>,
+) -> Result<Response> {
     Ok(answer::written(state.services.variables.patch(&write.request, key, write.patch()?).await?, write.minimal))
 }
 
@@ -204,7 +208,11 @@ async fn patch_variable(FromState(state): FromState<AppState>, VariablePath(key)
 #[utoipa::path(post, path = "/variables/{scope}/{name}/increment", operation_id = "incrementVariable", tag = "Variables",
     request_body(content = Increment, content_type = "application/json"),
     responses((status = 200, description = "Incremented", body = VariableView)))]
-async fn increment_variable(FromState(state): FromState<AppState>, VariablePath(key): VariablePath, write: Write<SmallBody>) -> Result<Response> {
+async fn increment_variable(
+    FromState(state): FromState<AppState>,
+    VariablePath(key): VariablePath,
+    write: Write<SmallBody>,
+) -> Result<Response> {
     let by = increment(write.document_or_empty()?)?;
     Ok(answer::written(state.services.variables.increment(&write.request, key, by).await?, write.minimal))
 }
@@ -222,7 +230,12 @@ fn increment(body: &str) -> Result<Number> {
 /// One whose time to live has passed is gone at that instant.
 #[utoipa::path(get, path = "/variables/{scope}/{name}", operation_id = "getVariable", tag = "Variables",
     responses((status = 200, description = "The variable", body = VariableView)))]
-async fn get_variable(FromState(state): FromState<AppState>, Caller(caller): Caller, VariablePath(key): VariablePath, headers: ReadHeaders) -> Result<Response> {
+async fn get_variable(
+    FromState(state): FromState<AppState>,
+    Caller(caller): Caller,
+    VariablePath(key): VariablePath,
+    headers: ReadHeaders,
+) -> Result<Response> {
     answer::read(&headers, state.services.variables.get(&caller, key, headers.freshness).await?)
 }
 
