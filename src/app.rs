@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::domain::clock::Clock;
+use crate::domain::commit::NoObserver;
 use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, DevelopmentKeyError};
 use crate::http::{self, AppState, Shared};
 use crate::lifecycle::Lifecycle;
@@ -128,7 +129,7 @@ pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, life
         return Ok(Arc::new(SqliteStore::open(&config.data_dir, clock, &lifecycle.apart()).await?));
     }
     let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
-    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode).await?))
+    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode, Arc::new(NoObserver)).await?))
 }
 
 /// Migrates the configured store, grants to the server's role, and says what was done.

@@ -96,6 +96,7 @@ pub struct DatabaseConfig {
     pub statement_timeout_ms: Milliseconds,
     pub lock_timeout_ms: Milliseconds,
     pub idle_in_transaction_timeout_ms: Milliseconds,
+    pub sweep_timeout_ms: Milliseconds,
 }
 
 impl DatabaseConfig {

@@ -6,7 +6,7 @@ use super::memory::CurrentVersion;
 use super::{Done, Freshness, Memory, WriteRequest};
 use crate::domain::page::{CursorBinding, MAX_PAGE_BYTES, Page};
 use crate::domain::principal::Principal;
-use crate::domain::state::{HistoryItem, StateDocument, StateKey, StateRecord};
+use crate::domain::state::{HistoryItem, Operation, StateDocument, StateKey, StateRecord};
 use crate::domain::version::Version;
 use crate::error::{Code, Error, Result};
 use crate::store::{HistoryQuery, Store, Tombstone};
@@ -42,7 +42,7 @@ impl States {
         let subject = key.clone();
         let write = move |store: Arc<dyn Store>, context, expected| {
             let (key, document) = (subject.clone(), document.clone());
-            async move { store.put_state(&context, &key, expected, &document).await }
+            async move { store.put_state(&context, &key, expected, &document, Operation::Put).await }
         };
         let current = current_version(&request.caller, key);
         self.memory.write(request, write, current, |record: &StateRecord| record.version, Code::StateNotFound).await

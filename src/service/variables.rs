@@ -56,7 +56,7 @@ impl Variables {
         let subject = key.clone();
         let write = move |store: Arc<dyn Store>, context, expected| {
             let (key, document) = (subject.clone(), document.clone());
-            async move { store.put_variable(&context, &key, expected, &document).await }
+            async move { store.put_variable(&context, &key, None, expected, &document).await }
         };
         let current = current_version(&request.caller, key);
         self.memory.write(request, write, current, |record: &VariableRecord| record.version, Code::VariableNotFound).await
@@ -71,7 +71,7 @@ impl Variables {
         let subject = key.clone();
         let write = move |store: Arc<dyn Store>, context, expected| {
             let key = subject.clone();
-            async move { store.delete_variable(&context, &key, expected).await }
+            async move { store.delete_variable(&context, &key, None, expected).await }
         };
         let current = current_version(&request.caller, key);
         let done = self.memory.write(request, write, current, |tombstone: &Tombstone| tombstone.version, Code::VariableNotFound).await?;
@@ -84,7 +84,7 @@ impl Variables {
     /// No such variable or none that the caller may see, nothing as recent as asked, a store that does not answer.
     pub async fn get(&self, caller: &Principal, key: &VariableKey, freshness: Freshness) -> Result<VariableRecord> {
         check_reach(caller, &key.scope, Code::VariableNotFound)?;
-        let load = self.memory.store().get_variable(&caller.tenant, key);
+        let load = self.memory.store().get_variable(&caller.tenant, key, None);
         let found = self.memory.read(freshness, load, |record: &VariableRecord| record.version).await?;
         found.ok_or_else(|| not_found(Code::VariableNotFound))
     }
@@ -114,7 +114,7 @@ impl Variables {
             None => None,
         };
         let query = VariableQuery { prefix: filter.prefix.clone(), names: filter.names.clone(), after, limit, max_bytes: MAX_PAGE_BYTES };
-        let page = self.memory.store().list_variables(&caller.tenant, scope, &query).await?;
+        let page = self.memory.store().list_variables(&caller.tenant, scope, None, &query).await?;
         let next_cursor = page.items.last().filter(|_| page.more).map(|record| binding.encode(record.key.name.as_str()));
         Ok(VariablePage { items: page.items, next_cursor })
     }
@@ -124,7 +124,7 @@ fn current_version(caller: &Principal, key: VariableKey) -> impl Fn(Arc<dyn Stor
     let tenant = caller.tenant.clone();
     move |store| {
         let (tenant, key) = (tenant.clone(), key.clone());
-        Box::pin(async move { Ok(store.get_variable(&tenant, &key).await?.live().map(|record| record.version)) })
+        Box::pin(async move { Ok(store.get_variable(&tenant, &key, None).await?.live().map(|record| record.version)) })
     }
 }
 

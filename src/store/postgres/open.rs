@@ -1,20 +1,24 @@
 //! Opening the store: making the database ready, testing it, and building the pool.
 
-use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnection;
 
 use super::epoch::Epoch;
 use super::error::OpenError;
+use super::observer::Observer;
+use super::sweep::{self, Sweeper};
 use super::work::KnownTenants;
 use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
 use crate::domain::clock::Clock;
+use crate::domain::commit::CommitObserver;
 use crate::store::migrate::MigrationReport;
 
 /// How much longer than the server's own time limit an answer is waited for.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// How far the start may go to make the database ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,11 +32,16 @@ pub enum OpenMode {
 
 impl PostgresStore {
     /// Makes the database ready as far as `mode` allows, tests that the server's role cannot bypass row level security and that commits
-    /// are durable, and opens the pool.
+    /// are durable, and opens the pool. `observer` hears of every write.
     ///
     /// # Errors
     /// The database cannot be reached, is not migrated, or fails the test. Each is a sentence for the operator.
-    pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode) -> Result<Self, OpenError> {
+    pub async fn open(
+        config: &DatabaseConfig,
+        clock: Clock,
+        mode: OpenMode,
+        observer: Arc<dyn CommitObserver>,
+    ) -> Result<Self, OpenError> {
         let role = prepare(config, mode).await?;
         let login = connect::login(config)?;
         let settings = connect::Settings::new(config, role.as_deref());
@@ -41,7 +50,10 @@ impl PostgresStore {
         settings.apply(&mut first).await.map_err(OpenError::during("SET ROLE, or another setting of a connection,"))?;
         drop(first);
         let place = connect::place(&login);
-        let pool = connect::pool(config, login, settings);
+        let budget = Duration::from(config.sweep_timeout_ms);
+        let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
+        let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping), budget);
+        let pool = connect::pool(config, config.pool_size, login, settings);
         let mut connection = pool.acquire().await.map_err(|source| OpenError::Unreachable { place, source })?;
         let epoch = inspect(&mut connection).await?;
         Ok(Self {
@@ -50,6 +62,10 @@ impl PostgresStore {
             answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
             tenants: KnownTenants::default(),
             epoch: Mutex::new(epoch),
+            observer: Observer::new(observer),
+            sweeper,
+            groups: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
             pool,
         })
     }
