@@ -52,11 +52,6 @@ impl<T> Written<T> {
     pub(super) fn nothing(output: T) -> Self {
         Self { xid: None, output, changes: Vec::new(), is_kept: false }
     }
-
-    /// The same with another answer.
-    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Written<U> {
-        Written { xid: self.xid, output: change(self.output), changes: self.changes, is_kept: self.is_kept }
-    }
 }
 
 /// The tenants that have a row.
