@@ -126,7 +126,7 @@ impl App {
 /// It cannot be opened.
 pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<dyn Store>, StartError> {
     if config.database.is_embedded() {
-        return Ok(Arc::new(SqliteStore::open(&config.data_dir, clock, &lifecycle.apart()).await?));
+        return Ok(Arc::new(SqliteStore::open(&config.data_dir, &config.embedded, clock, &lifecycle.apart(), Arc::new(NoObserver)).await?));
     }
     let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
     Ok(Arc::new(PostgresStore::open(&config.database, clock, mode, Arc::new(NoObserver)).await?))
@@ -139,7 +139,7 @@ pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, life
 pub async fn migrate(config: &Config, app_role: Option<&str>) -> Result<String, StartError> {
     if config.database.is_embedded() {
         let lifecycle = Lifecycle::new();
-        SqliteStore::open(&config.data_dir, Clock::new(), &lifecycle).await?.close().await;
+        SqliteStore::open(&config.data_dir, &config.embedded, Clock::new(), &lifecycle, Arc::new(NoObserver)).await?.close().await;
         return Ok("The embedded database is up to date; it migrates whenever it is opened.".to_owned());
     }
     Ok(describe(&postgres::migrate(&config.database, app_role).await?))

@@ -40,6 +40,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// The store.
     pub database: DatabaseConfig,
+    /// The store when none is configured.
+    pub embedded: EmbeddedConfig,
     /// The second cache tier.
     pub dragonfly: DragonflyConfig,
     /// Tokens and roles.
@@ -105,6 +107,19 @@ impl DatabaseConfig {
     pub fn is_embedded(&self) -> bool {
         self.url.is_empty() && self.host.is_empty()
     }
+}
+
+/// `[embedded]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each is, with its unit")]
+pub struct EmbeddedConfig {
+    pub queue_capacity: usize,
+    pub group_writes: usize,
+    pub group_bytes: usize,
+    pub busy_timeout_ms: Milliseconds,
+    pub readers: u32,
+    pub acquire_timeout_ms: Milliseconds,
 }
 
 /// `[dragonfly]`

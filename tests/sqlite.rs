@@ -3,10 +3,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use nworkflow_state::config::{self, Source};
 use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
-use nworkflow_state::domain::state::{StateDocument, StateKey};
+use nworkflow_state::domain::state::{Operation, StateDocument, StateKey};
 use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::lifecycle::Lifecycle;
@@ -16,8 +19,13 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use uuid::Uuid;
 
+async fn open_with(folder: &Path, lifecycle: &Lifecycle) -> Result<SqliteStore, StoreError> {
+    let config = config::load(&Source::default()).unwrap().embedded;
+    SqliteStore::open(folder, &config, Clock::new(), lifecycle, Arc::new(NoObserver)).await
+}
+
 async fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(folder, Clock::new(), &Lifecycle::new()).await
+    open_with(folder, &Lifecycle::new()).await
 }
 
 fn writer() -> WriteContext {
@@ -38,7 +46,7 @@ fn document(tokens: usize) -> StateDocument {
 }
 
 async fn save(store: &SqliteStore, tokens: usize) -> Version {
-    match store.put_state(&writer(), &key(), Expected::Any, &document(tokens)).await.unwrap() {
+    match store.put_state(&writer(), &key(), Expected::Any, &document(tokens), Operation::Put).await.unwrap() {
         Outcome::Applied { record, .. } => record.version,
         other => panic!("{other:?}"),
     }
@@ -120,13 +128,14 @@ async fn the_file_has_its_lasting_settings() {
 async fn everything_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let lifecycle = Lifecycle::new();
-    let store = SqliteStore::open(folder.path(), Clock::new(), &lifecycle).await.unwrap();
+    let store = open_with(folder.path(), &lifecycle).await.unwrap();
     save(&store, 1).await;
     save(&store, 2).await;
     let variable = VariableKey { scope: Scope::Global, name: VariableName::parse("v").unwrap() };
     let value = VariableDocument { value: "[1.0]".into(), description: None, ttl_seconds: None };
-    store.put_variable(&writer(), &variable, Expected::Any, &value).await.unwrap();
-    let before = (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable).await.unwrap());
+    store.put_variable(&writer(), &variable, None, Expected::Any, &value).await.unwrap();
+    let before =
+        (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable, None).await.unwrap());
     assert!(matches!(before, (Lookup::Live(_), Lookup::Live(_))));
     // Not closed: the writer ends by itself, and the folder is free some time after.
     drop(store);
@@ -139,7 +148,8 @@ async fn everything_is_there_after_a_restart() {
         }
     };
     let store = tokio::time::timeout(std::time::Duration::from_secs(10), reopened).await.unwrap();
-    let after = (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable).await.unwrap());
+    let after =
+        (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable, None).await.unwrap());
     assert_eq!(after, before);
     assert_eq!(save(&store, 3).await.get(), 3);
     store.close().await;
@@ -151,7 +161,7 @@ async fn everything_is_there_after_a_restart() {
 async fn the_writer_serves_while_the_process_stops() {
     let folder = tempfile::tempdir().unwrap();
     let lifecycle = Lifecycle::new();
-    let store = SqliteStore::open(folder.path(), Clock::new(), &lifecycle).await.unwrap();
+    let store = open_with(folder.path(), &lifecycle).await.unwrap();
     lifecycle.stop();
     assert_eq!(save(&store, 1).await.get(), 1);
     store.close().await;
@@ -164,7 +174,7 @@ async fn a_write_happens_although_its_caller_went_away() {
     let store = open(folder.path()).await.unwrap();
     let (writer, key, document) = (writer(), key(), document(1));
     for _ in 0..100 {
-        let mut write = store.put_state(&writer, &key, Expected::Any, &document);
+        let mut write = store.put_state(&writer, &key, Expected::Any, &document, Operation::Put);
         assert!(futures_util::poll!(&mut write).is_pending());
         drop(write);
     }
@@ -178,7 +188,8 @@ async fn a_full_queue_is_unavailable() {
     let store = open(folder.path()).await.unwrap();
     let (writer, key, document) = (writer(), key(), document(1));
     // One thread: the writer takes nothing while these are polled for the first time.
-    let outcomes = futures_util::future::join_all((0..1100).map(|_| store.put_state(&writer, &key, Expected::Any, &document))).await;
+    let outcomes =
+        futures_util::future::join_all((0..1100).map(|_| store.put_state(&writer, &key, Expected::Any, &document, Operation::Put))).await;
     let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))).count();
     let applied = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Applied { .. }))).count();
     assert_eq!((applied, refused), (1024, 76));

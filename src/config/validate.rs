@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 
-use super::{AuthConfig, Config, DatabaseConfig, DragonflyConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig};
+use super::{
+    AuthConfig, Config, DatabaseConfig, DragonflyConfig, EmbeddedConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig,
+};
 use crate::domain::principal::Permission;
 
 /// The smallest buffer that the HTTP implementation takes for a request's head, in bytes.
@@ -42,6 +44,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     }
     server(&config.server, &mut found);
     database(&config.database, &mut found);
+    embedded(&config.embedded, &mut found);
     dragonfly(&config.dragonfly, &mut found);
     auth(&config.auth, &config.server, &mut found);
     secrets(&config.secrets, &mut found);
@@ -146,6 +149,15 @@ fn database(database: &DatabaseConfig, found: &mut Problems) {
     found.time("database.lock_timeout_ms", database.lock_timeout_ms);
     found.time("database.idle_in_transaction_timeout_ms", database.idle_in_transaction_timeout_ms);
     found.time("database.sweep_timeout_ms", database.sweep_timeout_ms);
+}
+
+fn embedded(embedded: &EmbeddedConfig, found: &mut Problems) {
+    found.range("embedded.queue_capacity", embedded.queue_capacity, 1, 1_000_000);
+    found.range("embedded.group_writes", embedded.group_writes, 1, 100_000);
+    found.range("embedded.group_bytes", embedded.group_bytes, 1, 1024 * 1024 * 1024);
+    found.time("embedded.busy_timeout_ms", embedded.busy_timeout_ms);
+    found.range("embedded.readers", embedded.readers, 0, 1000);
+    found.time("embedded.acquire_timeout_ms", embedded.acquire_timeout_ms);
 }
 
 fn dragonfly(dragonfly: &DragonflyConfig, found: &mut Problems) {

@@ -10,6 +10,9 @@ impl Version {
     /// The greatest version, 2^53-1: every JSON reader holds it exactly.
     pub const MAX: i64 = (1 << 53) - 1;
 
+    /// The first version. It also stands for that of an answer which has none, because nothing was changed.
+    pub const FIRST: Self = Self(1);
+
     /// A version, when the number is in range.
     #[must_use]
     pub const fn new(number: i64) -> Option<Self> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use nworkflow_state::app::App;
 use nworkflow_state::config::{self, Config, Source};
 use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::domain::id::{TenantId, UserId};
 use nworkflow_state::http::auth::{Authenticator, DevelopmentClaims, DevelopmentIssuer};
 use nworkflow_state::http::{server, surface};
@@ -67,7 +68,8 @@ impl TestApp {
     pub async fn sqlite_with(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (clock, lifecycle) = (Clock::new(), Lifecycle::new());
-        let store = Arc::new(SqliteStore::open(folder.path(), clock.clone(), &lifecycle).await.unwrap());
+        let config = options.config().embedded;
+        let store = Arc::new(SqliteStore::open(folder.path(), &config, clock.clone(), &lifecycle, Arc::new(NoObserver)).await.unwrap());
         Self::over(store, options, folder, clock, lifecycle).await
     }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use nworkflow_state::config::{self, Source};
 use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::CommitObserver;
 use nworkflow_state::domain::id::TenantId;
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::sqlite::{DATABASE_FILE, SqliteStore};
@@ -14,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use super::bench::{Bench, Inspector, LogRow};
 use super::recorded::{Calls, Recorded};
+use super::watcher::Watcher;
 use crate::support::postgres::TestDatabase;
 
 /// A backend that the suite runs on.
@@ -35,16 +38,19 @@ impl Backend {
     /// cases move the clock and close it.
     pub(super) async fn bench(self, calls: &Arc<Calls>) -> Bench {
         let clock = Clock::new();
+        let watcher = Arc::new(Watcher::default());
         match self {
             Self::Sqlite => {
                 let folder = tempfile::tempdir().unwrap();
-                let store = SqliteStore::open(folder.path(), clock.clone(), &Lifecycle::new()).await.unwrap();
-                Bench::new(Arc::new(Recorded::new(store, calls)), clock, Box::new(SqliteFile(folder)))
+                let config = config::load(&Source::default()).unwrap().embedded;
+                let observer = Arc::clone(&watcher) as Arc<dyn CommitObserver>;
+                let store = SqliteStore::open(folder.path(), &config, clock.clone(), &Lifecycle::new(), observer).await.unwrap();
+                Bench::new(Arc::new(Recorded::new(store, calls)), clock, watcher, Box::new(SqliteFile(folder)))
             }
             Self::Postgres => {
                 let database = POSTGRES.get_or_init(TestDatabase::migrated).await;
                 let store = database.store(clock.clone()).await;
-                Bench::new(Arc::new(Recorded::new(store, calls)), clock, Box::new(PostgresTables(database)))
+                Bench::new(Arc::new(Recorded::new(store, calls)), clock, watcher, Box::new(PostgresTables(database)))
             }
         }
     }
@@ -60,7 +66,7 @@ struct PostgresTables(&'static TestDatabase);
 impl Inspector for PostgresTables {
     async fn log(&self, tenant: &TenantId) -> Vec<LogRow> {
         // seq is drawn under the row's lock; a transaction's id may be older than its wait for that lock.
-        let sql = "SELECT kind, op, version, k1, k2, actor, (extract(epoch FROM at) * 1000000)::int8 FROM change_log
+        let sql = "SELECT kind, op, version, k1, k2, coalesce(k3, ''), actor, (extract(epoch FROM at) * 1000000)::int8 FROM change_log
                    WHERE tenant_id = $1 ORDER BY seq";
         let rows = sqlx::query(sql).bind(tenant.as_str()).fetch_all(&mut self.0.superuser().await).await.unwrap();
         rows.iter()
@@ -68,15 +74,20 @@ impl Inspector for PostgresTables {
                 kind: row.get(0),
                 operation: row.get(1),
                 version: row.get(2),
-                keys: [row.get(3), row.get(4)],
-                actor: row.get(5),
-                at: row.get(6),
+                keys: [row.get(3), row.get(4), row.get(5)],
+                actor: row.get(6),
+                at: row.get(7),
             })
             .collect()
     }
 
     async fn idempotency_rows(&self, tenant: &TenantId) -> i64 {
         let sql = "SELECT count(*) FROM idempotency WHERE tenant_id = $1";
+        sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.0.superuser().await).await.unwrap()
+    }
+
+    async fn count(&self, tenant: &TenantId, rows: &'static str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {rows} AND tenant_id = $1"));
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.0.superuser().await).await.unwrap()
     }
 
@@ -99,22 +110,27 @@ impl SqliteFile {
 #[async_trait]
 impl Inspector for SqliteFile {
     async fn log(&self, tenant: &TenantId) -> Vec<LogRow> {
-        let sql = "SELECT kind, op, version, k1, k2, actor, at FROM change_log WHERE tenant_id = ?1 ORDER BY seq";
+        let sql = "SELECT kind, op, version, k1, k2, coalesce(k3, ''), actor, at FROM change_log WHERE tenant_id = ?1 ORDER BY seq";
         let rows = sqlx::query(sql).bind(tenant.as_str()).fetch_all(&mut self.connect().await).await.unwrap();
         rows.iter()
             .map(|row| LogRow {
                 kind: row.get(0),
                 operation: row.get(1),
                 version: row.get(2),
-                keys: [row.get(3), row.get(4)],
-                actor: row.get(5),
-                at: row.get(6),
+                keys: [row.get(3), row.get(4), row.get(5)],
+                actor: row.get(6),
+                at: row.get(7),
             })
             .collect()
     }
 
     async fn idempotency_rows(&self, tenant: &TenantId) -> i64 {
         let sql = "SELECT count(*) FROM idempotency WHERE tenant_id = ?1";
+        sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
+    async fn count(&self, tenant: &TenantId, rows: &'static str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {rows} AND tenant_id = ?1"));
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.connect().await).await.unwrap()
     }
 

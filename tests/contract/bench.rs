@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
-use nworkflow_state::domain::state::{StateDocument, StateKey, StateRecord};
+use nworkflow_state::domain::state::{Operation, StateDocument, StateKey, StateRecord};
 use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::{Idempotency, Lookup, Outcome, Replay, Store, Tombstone, WriteContext};
 use uuid::Uuid;
+
+use super::watcher::Watcher;
 
 /// Looks into the backend's tables without the store.
 #[async_trait]
@@ -20,6 +22,8 @@ pub(super) trait Inspector: Send + Sync {
     async fn log(&self, tenant: &TenantId) -> Vec<LogRow>;
     /// How many idempotency keys the tenant has.
     async fn idempotency_rows(&self, tenant: &TenantId) -> i64;
+    /// How many rows the tenant has of some: a table and a condition, `session WHERE deleted`.
+    async fn count(&self, tenant: &TenantId, rows: &'static str) -> i64;
     /// Sets the tenant's version floor, as the sweeper does before it removes tombstones.
     async fn raise_version_floor(&self, tenant: &TenantId, floor: i64);
 }
@@ -30,7 +34,7 @@ pub(super) struct LogRow {
     pub(super) kind: i16,
     pub(super) operation: i16,
     pub(super) version: i64,
-    pub(super) keys: [String; 2],
+    pub(super) keys: [String; 3],
     pub(super) actor: String,
     pub(super) at: i64,
 }
@@ -38,6 +42,8 @@ pub(super) struct LogRow {
 pub(super) struct Bench {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
+    /// What the store tells of its commits.
+    pub(super) watcher: Arc<Watcher>,
     pub(super) inspector: Box<dyn Inspector>,
 }
 
@@ -45,8 +51,8 @@ pub(super) struct Bench {
 static COUNTER: AtomicU64 = AtomicU64::new(1);
 
 impl Bench {
-    pub(super) fn new(store: Arc<dyn Store>, clock: Clock, inspector: Box<dyn Inspector>) -> Self {
-        Self { store, clock, inspector }
+    pub(super) fn new(store: Arc<dyn Store>, clock: Clock, watcher: Arc<Watcher>, inspector: Box<dyn Inspector>) -> Self {
+        Self { store, clock, watcher, inspector }
     }
 
     /// The context of a user of a tenant that nobody else has.
@@ -61,7 +67,7 @@ impl Bench {
     }
 
     pub(super) async fn put_state(&self, context: &WriteContext, key: &StateKey, body: &str) -> StateRecord {
-        applied(self.store.put_state(context, key, Expected::Any, &document(body)).await.unwrap()).1
+        applied(self.store.put_state(context, key, Expected::Any, &document(body), Operation::Put).await.unwrap()).1
     }
 
     pub(super) async fn delete_state(&self, context: &WriteContext, key: &StateKey) -> Version {
@@ -73,26 +79,26 @@ impl Bench {
     }
 
     pub(super) async fn put_variable(&self, context: &WriteContext, key: &VariableKey, value: &str) -> VariableRecord {
-        applied(self.store.put_variable(context, key, Expected::Any, &plain(value)).await.unwrap()).1
+        applied(self.store.put_variable(context, key, None, Expected::Any, &plain(value)).await.unwrap()).1
     }
 
     pub(super) async fn delete_variable(&self, context: &WriteContext, key: &VariableKey) -> Version {
-        applied(self.store.delete_variable(context, key, Expected::Any).await.unwrap()).1.version
+        applied(self.store.delete_variable(context, key, None, Expected::Any).await.unwrap()).1.version
     }
 
     pub(super) async fn variable(&self, context: &WriteContext, key: &VariableKey) -> Lookup<VariableRecord> {
-        self.store.get_variable(&context.tenant, key).await.unwrap()
+        self.store.get_variable(&context.tenant, key, None).await.unwrap()
     }
 
     /// Saves one resource of a kind under a name, whatever the body.
     pub(super) async fn put(&self, kind: Kind, context: &WriteContext, name: &str, expected: Expected) -> Outcome<Version> {
         match kind {
             Kind::State => {
-                let outcome = self.store.put_state(context, &state(name), expected, &document(SMALL)).await.unwrap();
+                let outcome = self.store.put_state(context, &state(name), expected, &document(SMALL), Operation::Put).await.unwrap();
                 version_of(outcome, |record| record.version)
             }
             Kind::Variable => {
-                let outcome = self.store.put_variable(context, &global(name), expected, &plain("1")).await.unwrap();
+                let outcome = self.store.put_variable(context, &global(name), None, expected, &plain("1")).await.unwrap();
                 version_of(outcome, |record| record.version)
             }
         }
@@ -102,7 +108,7 @@ impl Bench {
     pub(super) async fn delete(&self, kind: Kind, context: &WriteContext, name: &str, expected: Expected) -> Outcome<Version> {
         let outcome = match kind {
             Kind::State => self.store.delete_state(context, &state(name), expected).await,
-            Kind::Variable => self.store.delete_variable(context, &global(name), expected).await,
+            Kind::Variable => self.store.delete_variable(context, &global(name), None, expected).await,
         };
         version_of(outcome.unwrap(), |Tombstone { version }| version)
     }

@@ -1,6 +1,7 @@
 //! Many writers at once.
 
 use futures_util::future::join_all;
+use nworkflow_state::domain::state::Operation;
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{HistoryQuery, Lookup, Outcome};
 
@@ -11,7 +12,7 @@ const WRITERS: i64 = 100;
 pub(super) async fn unconditional_writers_leave_no_gap(bench: &Bench) {
     let (writer, key) = (bench.writer(), state("e"));
     let bodies: Vec<_> = (1..=WRITERS).map(|number| document(&format!(r#"{{"marking":{{"p":{number}}}}}"#))).collect();
-    let outcomes = join_all(bodies.iter().map(|body| bench.store.put_state(&writer, &key, Expected::Any, body))).await;
+    let outcomes = join_all(bodies.iter().map(|body| bench.store.put_state(&writer, &key, Expected::Any, body, Operation::Put))).await;
     let mut records: Vec<_> = outcomes.into_iter().map(|outcome| applied(outcome.unwrap())).collect();
     records.sort_by_key(|(_, record)| record.version);
     let numbers: Vec<i64> = records.iter().map(|(_, record)| record.version.get()).collect();

@@ -1,6 +1,7 @@
 //! Requests that come twice.
 
 use futures_util::future::join_all;
+use nworkflow_state::domain::state::Operation;
 use nworkflow_state::domain::variable::VariableDocument;
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{IDEMPOTENCY_SECONDS, Lookup, Outcome, Replay};
@@ -34,9 +35,9 @@ pub(super) async fn a_state_is_replayed_as_it_was(bench: &Bench) {
     let (writer, key) = (bench.writer(), state("e"));
     let sent = document("{\"marking\":{\"p\" : [1E2]},\"status\":\"waiting\",\"metadata\":{\"b\":1,\"a\":-0}}");
     let keyed = under_key(&writer, 1, 1);
-    let first = applied(bench.store.put_state(&keyed, &key, Expected::Any, &sent).await.unwrap()).1;
+    let first = applied(bench.store.put_state(&keyed, &key, Expected::Any, &sent, Operation::Put).await.unwrap()).1;
     bench.put_state(&writer, &key, SMALL).await;
-    let replay = replayed(bench.store.put_state(&keyed, &key, Expected::Any, &sent).await.unwrap());
+    let replay = replayed(bench.store.put_state(&keyed, &key, Expected::Any, &sent, Operation::Put).await.unwrap());
     assert_eq!((replay.status, replay.record), (201, Some(first)));
 }
 
@@ -44,10 +45,10 @@ pub(super) async fn a_variable_is_replayed_as_it_was(bench: &Bench) {
     let (writer, key) = (bench.writer(), global("v"));
     let sent = VariableDocument { value: "{\"p\" : [1E2, \"\\u0041\"]}".into(), description: Some("first".into()), ttl_seconds: Some(60) };
     let keyed = under_key(&writer, 1, 1);
-    let first = applied(bench.store.put_variable(&keyed, &key, Expected::Any, &sent).await.unwrap()).1;
+    let first = applied(bench.store.put_variable(&keyed, &key, None, Expected::Any, &sent).await.unwrap()).1;
     bench.put_variable(&writer, &key, "2").await;
     bench.clock.advance_seconds(120);
-    let replay = replayed(bench.store.put_variable(&keyed, &key, Expected::Any, &sent).await.unwrap());
+    let replay = replayed(bench.store.put_variable(&keyed, &key, None, Expected::Any, &sent).await.unwrap());
     assert_eq!((replay.status, replay.record), (201, Some(first)), "also when its time is over");
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn a_replay_survives_deletion(bench: &Bench) {
     let keyed = under_key(&writer, 1, 1);
     let first = bench.put_state(&keyed, &key, SMALL).await;
     bench.delete_state(&writer, &key).await;
-    let replay = replayed(bench.store.put_state(&keyed, &key, Expected::Any, &document(SMALL)).await.unwrap());
+    let replay = replayed(bench.store.put_state(&keyed, &key, Expected::Any, &document(SMALL), Operation::Put).await.unwrap());
     assert_eq!(replay.record, Some(first));
     assert_eq!(bench.state(&writer, &key).await, Lookup::Gone(version(2)), "nothing comes back to life");
 }

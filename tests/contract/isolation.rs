@@ -22,8 +22,8 @@ pub(super) async fn of_tenants(bench: &Bench) {
     assert_eq!(bench.store.get_state(tenant, &key).await.unwrap(), Lookup::Absent);
     assert_eq!(bench.store.get_state_version(tenant, &key, version(1)).await.unwrap(), None);
     assert_eq!(bench.store.state_history(tenant, &key, HISTORY).await.unwrap(), None);
-    assert_eq!(bench.store.get_variable(tenant, &variable_key).await.unwrap(), Lookup::Absent);
-    assert!(bench.store.list_variables(tenant, &Scope::Global, &EVERYTHING).await.unwrap().items.is_empty());
+    assert_eq!(bench.store.get_variable(tenant, &variable_key, None).await.unwrap(), Lookup::Absent);
+    assert!(bench.store.list_variables(tenant, &Scope::Global, None, &EVERYTHING).await.unwrap().items.is_empty());
     for kind in Kind::ALL {
         for expected in [Expected::Present, Expected::Exactly(version(1))] {
             assert_eq!(bench.put(kind, &stranger, "k", expected).await, Outcome::Refused { current: None });
@@ -74,7 +74,7 @@ pub(super) async fn of_scopes(bench: &Bench) {
     for (number, scope) in scopes.iter().enumerate() {
         let key = variable(scope.clone(), "v");
         assert_eq!(&*live(bench.variable(&writer, &key).await).value, number.to_string(), "{scope}");
-        let page = bench.store.list_variables(&writer.tenant, scope, &EVERYTHING).await.unwrap();
+        let page = bench.store.list_variables(&writer.tenant, scope, None, &EVERYTHING).await.unwrap();
         let listed: Vec<_> = page.items.iter().map(|record| (&record.key, &*record.value)).collect();
         assert_eq!(listed, [(&key, number.to_string().as_str())]);
     }

@@ -20,7 +20,7 @@ async fn fill(bench: &Bench, names: &[&str]) -> WriteContext {
 }
 
 async fn list(bench: &Bench, writer: &WriteContext, query: &VariableQuery) -> (Vec<String>, bool) {
-    let page = bench.store.list_variables(&writer.tenant, &Scope::Global, query).await.unwrap();
+    let page = bench.store.list_variables(&writer.tenant, &Scope::Global, None, query).await.unwrap();
     (page.items.iter().map(|record| record.key.name.as_str().to_owned()).collect(), page.more)
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn in_the_order_of_bytes(bench: &Bench) {
     let writer = fill(bench, &names).await;
     assert_eq!(list(bench, &writer, &everything()).await, (names.map(str::to_owned).to_vec(), false));
     let record = bench.variable(&writer, &global("é")).await;
-    let page = bench.store.list_variables(&writer.tenant, &Scope::Global, &everything()).await.unwrap();
+    let page = bench.store.list_variables(&writer.tenant, &Scope::Global, None, &everything()).await.unwrap();
     assert!(page.items.iter().any(|item| nworkflow_state::store::Lookup::Live(item.clone()) == record), "whole records");
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn within_bytes(bench: &Bench) {
 pub(super) async fn without_the_dead(bench: &Bench) {
     let writer = fill(bench, &["a", "b", "d"]).await;
     let short = VariableDocument { ttl_seconds: Some(60), ..plain("1") };
-    applied(bench.store.put_variable(&writer, &global("c"), Expected::Any, &short).await.unwrap());
+    applied(bench.store.put_variable(&writer, &global("c"), None, Expected::Any, &short).await.unwrap());
     bench.delete_variable(&writer, &global("b")).await;
     assert_eq!(list(bench, &writer, &everything()).await.0, ["a", "c", "d"]);
     bench.clock.advance_seconds(61);

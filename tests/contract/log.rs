@@ -46,7 +46,7 @@ pub(super) async fn one_row_for_each_applied_write(bench: &Bench) {
         ]
     );
     for (index, row) in rows.iter().enumerate() {
-        let keys = if index < 3 { ["order", "e"] } else { ["workflow:order", "größe/1"] };
+        let keys = if index < 3 { ["order", "e", ""] } else { ["workflow:order", "größe/1", ""] };
         assert_eq!((row.keys.each_ref().map(String::as_str), row.actor.as_str()), (keys, "f:1:ada"));
     }
     for (index, record_time) in [(0, one.updated_at), (1, two.updated_at), (3, first.updated_at), (4, second.updated_at)] {

@@ -15,6 +15,7 @@ mod preconditions;
 mod recorded;
 mod states;
 mod variables;
+mod watcher;
 
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;

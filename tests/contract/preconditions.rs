@@ -101,7 +101,7 @@ async fn bring_about(bench: &Bench, kind: Kind, situation: Situation, writer: &W
         Situation::Expired => {
             bench.put(kind, writer, "k", Expected::Any).await;
             let short = VariableDocument { ttl_seconds: Some(60), ..plain("1") };
-            applied(bench.store.put_variable(writer, &global("k"), Expected::Any, &short).await.unwrap());
+            applied(bench.store.put_variable(writer, &global("k"), None, Expected::Any, &short).await.unwrap());
             bench.clock.advance_seconds(61);
         }
     }

@@ -1,7 +1,7 @@
 //! Saving, reading and deleting states.
 
 use nworkflow_state::domain::id::{ExecutionId, UserId, WorkflowId};
-use nworkflow_state::domain::state::StateKey;
+use nworkflow_state::domain::state::{Operation, StateKey};
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{Lookup, StoreError, WriteContext};
 
@@ -12,7 +12,7 @@ pub(super) async fn versions_grow_over_deletion(bench: &Bench) {
     assert_eq!(bench.state(&writer, &key).await, Lookup::Absent);
 
     let first = document(r#"{"marking":{"a":1},"status":"waiting","metadata":{"n":1},"schema_version":7}"#);
-    let (created, one) = applied(bench.store.put_state(&writer, &key, Expected::Any, &first).await.unwrap());
+    let (created, one) = applied(bench.store.put_state(&writer, &key, Expected::Any, &first, Operation::Put).await.unwrap());
     assert!(created);
     assert_eq!((one.version, &one.key, &one.document, one.updated_by.as_str()), (version(1), &key, &first, "f:1:ada"));
     assert_eq!((one.created_at, one.forked_from.clone()), (one.updated_at, None));
@@ -20,7 +20,7 @@ pub(super) async fn versions_grow_over_deletion(bench: &Bench) {
 
     let second = document(r#"{"marking":{"b":1}}"#);
     let grace = WriteContext { actor: UserId::parse("grace").unwrap(), ..writer.clone() };
-    let (created, two) = applied(bench.store.put_state(&grace, &key, Expected::Any, &second).await.unwrap());
+    let (created, two) = applied(bench.store.put_state(&grace, &key, Expected::Any, &second, Operation::Put).await.unwrap());
     assert!(!created);
     assert_eq!((two.version, &two.document, two.updated_by.as_str()), (version(2), &second, "grace"));
     assert_eq!(two.created_at, one.created_at);
@@ -30,7 +30,7 @@ pub(super) async fn versions_grow_over_deletion(bench: &Bench) {
     assert_eq!(bench.delete_state(&writer, &key).await, version(3));
     assert_eq!(bench.state(&writer, &key).await, Lookup::Gone(version(3)));
 
-    let (created, four) = applied(bench.store.put_state(&writer, &key, Expected::Any, &first).await.unwrap());
+    let (created, four) = applied(bench.store.put_state(&writer, &key, Expected::Any, &first, Operation::Put).await.unwrap());
     assert!(created, "a new life");
     assert_eq!(four.version, version(4));
     assert_eq!(four.created_at, four.updated_at);
@@ -71,7 +71,7 @@ pub(super) async fn bytes_are_kept(bench: &Bench) {
     for (number, odd) in ODD.iter().enumerate() {
         let key = state(&format!("e{number}"));
         let sent = document(&format!(r#"{{"metadata": {odd},"marking":{odd}}}"#));
-        let (_, answered) = applied(bench.store.put_state(&writer, &key, Expected::Any, &sent).await.unwrap());
+        let (_, answered) = applied(bench.store.put_state(&writer, &key, Expected::Any, &sent, Operation::Put).await.unwrap());
         let read = live(bench.state(&writer, &key).await);
         let kept = bench.store.get_state_version(&writer.tenant, &key, version(1)).await.unwrap().unwrap();
         for record in [&answered, &read, &kept] {
@@ -110,14 +110,14 @@ pub(super) async fn the_longest_ids(bench: &Bench) {
 pub(super) async fn a_closed_store_fails(bench: &Bench) {
     let (writer, key) = (bench.writer(), state("e"));
     let document = document(SMALL);
-    let waiting = (0..20).map(|_| bench.store.put_state(&writer, &key, Expected::Any, &document));
+    let waiting = (0..20).map(|_| bench.store.put_state(&writer, &key, Expected::Any, &document, Operation::Put));
     let (outcomes, ()) = futures_util::future::join(futures_util::future::join_all(waiting), bench.store.close()).await;
     for outcome in outcomes {
         assert!(outcome.is_ok() || matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
     }
     assert!(matches!(bench.store.ping().await, Err(StoreError::Unavailable(_))));
     assert!(matches!(bench.store.get_state(&writer.tenant, &key).await, Err(StoreError::Unavailable(_))));
-    let write = bench.store.put_state(&writer, &key, Expected::Any, &document).await;
+    let write = bench.store.put_state(&writer, &key, Expected::Any, &document, Operation::Put).await;
     assert!(matches!(write, Err(StoreError::Unavailable(_))), "{write:?}");
     assert!(!bench.store.backend().as_str().is_empty());
 }

@@ -17,7 +17,7 @@ pub(super) async fn versions_grow_over_deletion(bench: &Bench) {
     assert_eq!(bench.variable(&writer, &key).await, Lookup::Absent);
 
     let first = VariableDocument { description: Some("what is said \"first\"".into()), ..plain(r#""hello""#) };
-    let (created, one) = applied(bench.store.put_variable(&writer, &key, Expected::Any, &first).await.unwrap());
+    let (created, one) = applied(bench.store.put_variable(&writer, &key, None, Expected::Any, &first).await.unwrap());
     assert!(created);
     assert_eq!((one.version, &one.key, &*one.value, one.secret), (version(1), &key, r#""hello""#, false));
     assert_eq!((one.description.as_deref(), one.updated_by.as_str()), (Some("what is said \"first\""), "f:1:ada"));
@@ -34,7 +34,7 @@ pub(super) async fn versions_grow_over_deletion(bench: &Bench) {
     assert_eq!(bench.delete_variable(&writer, &key).await, version(3));
     assert_eq!(bench.variable(&writer, &key).await, Lookup::Gone(version(3)));
 
-    let (created, four) = applied(bench.store.put_variable(&writer, &key, Expected::Any, &first).await.unwrap());
+    let (created, four) = applied(bench.store.put_variable(&writer, &key, None, Expected::Any, &first).await.unwrap());
     assert!(created, "a new life");
     assert_eq!((four.version, four.created_at), (version(4), four.updated_at));
     assert!(four.created_at > two.updated_at);
@@ -85,7 +85,7 @@ pub(super) async fn the_longest_keys(bench: &Bench) {
 
 pub(super) async fn gone_at_its_instant(bench: &Bench) {
     let (writer, key) = (bench.writer(), global("v"));
-    let saved = applied(bench.store.put_variable(&writer, &key, Expected::Any, &lasting("1", 3600)).await.unwrap()).1;
+    let saved = applied(bench.store.put_variable(&writer, &key, None, Expected::Any, &lasting("1", 3600)).await.unwrap()).1;
     assert_eq!(saved.expires_at, Some(saved.updated_at.plus_seconds(3600)));
     bench.clock.advance_seconds(3000);
     assert_eq!(bench.variable(&writer, &key).await, Lookup::Live(saved));
@@ -95,12 +95,12 @@ pub(super) async fn gone_at_its_instant(bench: &Bench) {
 
 pub(super) async fn expired_is_absent_to_writes(bench: &Bench) {
     let (writer, key) = (bench.writer(), global("v"));
-    let one = applied(bench.store.put_variable(&writer, &key, Expected::Any, &lasting("1", 60)).await.unwrap()).1;
+    let one = applied(bench.store.put_variable(&writer, &key, None, Expected::Any, &lasting("1", 60)).await.unwrap()).1;
     bench.clock.advance_seconds(61);
-    assert_eq!(bench.store.delete_variable(&writer, &key, Expected::Any).await.unwrap(), Outcome::Absent);
-    let outcome = bench.store.put_variable(&writer, &key, Expected::Exactly(version(1)), &plain("2")).await.unwrap();
+    assert_eq!(bench.store.delete_variable(&writer, &key, None, Expected::Any).await.unwrap(), Outcome::Absent);
+    let outcome = bench.store.put_variable(&writer, &key, None, Expected::Exactly(version(1)), &plain("2")).await.unwrap();
     assert_eq!(outcome, Outcome::Refused { current: None });
-    let (created, two) = applied(bench.store.put_variable(&writer, &key, Expected::Absent, &plain("2")).await.unwrap());
+    let (created, two) = applied(bench.store.put_variable(&writer, &key, None, Expected::Absent, &plain("2")).await.unwrap());
     assert!(created, "a new life");
     assert_eq!((two.version, two.created_at, two.expires_at), (version(2), two.updated_at, None));
     assert!(two.created_at >= one.created_at.plus_seconds(61));
@@ -109,9 +109,9 @@ pub(super) async fn expired_is_absent_to_writes(bench: &Bench) {
 
 pub(super) async fn a_ttl_is_set_anew_by_every_write(bench: &Bench) {
     let (writer, key) = (bench.writer(), global("v"));
-    applied(bench.store.put_variable(&writer, &key, Expected::Any, &lasting("1", 60)).await.unwrap());
+    applied(bench.store.put_variable(&writer, &key, None, Expected::Any, &lasting("1", 60)).await.unwrap());
     bench.clock.advance_seconds(30);
-    let two = applied(bench.store.put_variable(&writer, &key, Expected::Any, &lasting("2", 60)).await.unwrap()).1;
+    let two = applied(bench.store.put_variable(&writer, &key, None, Expected::Any, &lasting("2", 60)).await.unwrap()).1;
     assert_eq!(two.expires_at, Some(two.updated_at.plus_seconds(60)));
     bench.clock.advance_seconds(40);
     assert_eq!(bench.variable(&writer, &key).await, Lookup::Live(two));

@@ -3,13 +3,13 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqliteConnection, SqlitePool};
 
 use super::error::store_error;
+use crate::config::EmbeddedConfig;
 use crate::store::{Result, StoreError};
 
 /// The database file in the data folder.
@@ -20,10 +20,6 @@ pub const LOCK_FILE: &str = "lock";
 /// The tables of the embedded store.
 pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// How long a statement waits for a lock that a foreign tool holds on the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a reading connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Rows that a reading connection fetches ahead of its reader: few, because a value may hold a megabyte.
 const ROWS_AHEAD: usize = 8;
 /// Size to which the log is cut after a checkpoint, in bytes: one with many large states leaves it large.
@@ -50,11 +46,11 @@ pub(super) fn lock_folder(folder: &Path) -> Result<File> {
 }
 
 /// Opens the connection that writes and brings the tables up to date.
-pub(super) async fn open_writer(folder: &Path) -> Result<SqliteConnection> {
+pub(super) async fn open_writer(folder: &Path, config: &EmbeddedConfig) -> Result<SqliteConnection> {
     let file = folder.join(DATABASE_FILE);
     // SQLite gives its other files the rights of this one.
     drop(open_private(&file)?);
-    let mut connection = options(&file)
+    let mut connection = options(&file, config)
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
@@ -72,21 +68,24 @@ pub(super) async fn open_writer(folder: &Path) -> Result<SqliteConnection> {
 }
 
 /// Opens the connections that read, and can do nothing else.
-pub(super) async fn open_readers(folder: &Path) -> Result<SqlitePool> {
-    let connections = std::thread::available_parallelism().map_or(4, |cores| cores.get().clamp(2, 8));
+pub(super) async fn open_readers(folder: &Path, config: &EmbeddedConfig) -> Result<SqlitePool> {
+    let connections = match config.readers {
+        0 => std::thread::available_parallelism().map_or(4, |cores| u32::try_from(cores.get().clamp(2, 8)).unwrap_or(8)),
+        readers => readers,
+    };
     SqlitePoolOptions::new()
-        .max_connections(u32::try_from(connections).unwrap_or(8))
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_connections(connections)
+        .acquire_timeout(config.acquire_timeout_ms.into())
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-        .connect_with(options(&folder.join(DATABASE_FILE)).read_only(true).row_buffer_size(ROWS_AHEAD))
+        .connect_with(options(&folder.join(DATABASE_FILE), config).read_only(true).row_buffer_size(ROWS_AHEAD))
         .await
         .map_err(store_error)
 }
 
-fn options(file: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(file).busy_timeout(BUSY_TIMEOUT).foreign_keys(true).disable_statement_logging()
+fn options(file: &Path, config: &EmbeddedConfig) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(file).busy_timeout(config.busy_timeout_ms.into()).foreign_keys(true).disable_statement_logging()
 }
 
 fn open_private(path: &Path) -> Result<File> {
@@ -104,8 +103,9 @@ mod tests {
     #[tokio::test]
     async fn each_connection_has_its_settings() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = open_writer(folder.path()).await.unwrap();
-        let mut reader = open_readers(folder.path()).await.unwrap().acquire().await.unwrap();
+        let config = crate::config::load(&crate::config::Source::default()).unwrap().embedded;
+        let mut writer = open_writer(folder.path(), &config).await.unwrap();
+        let mut reader = open_readers(folder.path(), &config).await.unwrap().acquire().await.unwrap();
         for (pragma, of_writer, of_reader) in [
             ("PRAGMA synchronous", Some(2), None),
             ("PRAGMA auto_vacuum", Some(2), Some(2)),

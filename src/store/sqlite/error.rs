@@ -37,6 +37,11 @@ impl GroupFailure {
         Self { class, source: Arc::new(error) }
     }
 
+    /// Whether the group may be there all the same.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.class == Class::OutcomeUnknown
+    }
+
     /// The failure as it is told to one write.
     pub(super) fn to_error(&self) -> StoreError {
         self.class.with(Box::new(Arc::clone(&self.source)))

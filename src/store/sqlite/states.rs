@@ -5,9 +5,10 @@ use sqlx::sqlite::SqliteRow;
 
 use super::error::store_error;
 use super::row::Columns;
+use crate::domain::clock::Timestamp;
 use crate::domain::id::{ExecutionId, TenantId, WorkflowId};
 use crate::domain::page::Page;
-use crate::domain::state::{ForkedFrom, HistoryItem, Operation, StateDocument, StateKey, StateRecord};
+use crate::domain::state::{ForkedFrom, HistoryItem, Operation, StateAt, StateDocument, StateKey, StateRecord};
 use crate::domain::version::Version;
 use crate::store::{HistoryQuery, Lookup, Result};
 
@@ -50,6 +51,13 @@ const SELECT_VERSION_OF_LIFE: &str = concat!(
     record_columns!(),
     " FROM state_version v WHERE v.tenant_id = ?1 AND v.state_id = ?2 AND v.version = ?3 AND v.deleted = 0"
 );
+/// Times grow with versions, so the newest version up to the moment was in force.
+const SELECT_AT: &str = concat!(
+    "SELECT v.deleted, ",
+    record_columns!(),
+    " FROM execution_state s JOIN state_version v ON v.tenant_id = s.tenant_id AND v.state_id = s.state_id
+      WHERE s.tenant_id = ?1 AND s.workflow_id = ?2 AND s.execution_id = ?3 AND v.at <= ?4 ORDER BY v.version DESC LIMIT 1"
+);
 const SELECT_NEWEST_FIRST: &str = select_history!("v.version < ?4 ORDER BY v.version DESC");
 const SELECT_OLDEST_FIRST: &str = select_history!("v.version > ?4 ORDER BY v.version");
 const SELECT_HAS_VERSIONS: &str = "
@@ -88,6 +96,30 @@ pub(super) async fn version(
         .await
         .map_err(store_error)?;
     row.map(|row| record_of(key, &row)).transpose()
+}
+
+pub(super) async fn at(
+    connection: &mut SqliteConnection,
+    tenant: &TenantId,
+    key: &StateKey,
+    at: Timestamp,
+    now: Timestamp,
+) -> Result<StateAt> {
+    if at > now {
+        return Ok(StateAt::Future);
+    }
+    let row = sqlx::query(SELECT_AT)
+        .bind(tenant.as_str())
+        .bind(key.workflow.as_str())
+        .bind(key.execution.as_str())
+        .bind(at.as_microseconds())
+        .fetch_optional(connection)
+        .await
+        .map_err(store_error)?;
+    match row {
+        Some(row) if !Columns::of(TABLE, &row).flag("deleted")? => record_of(key, &row).map(StateAt::Live),
+        _ => Ok(StateAt::Absent),
+    }
 }
 
 /// A version that an idempotency key names: also of an execution that has been deleted and begun anew since.

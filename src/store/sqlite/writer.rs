@@ -5,6 +5,8 @@
 //! stopping: the requests at work finish then.
 
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, SqliteConnection};
@@ -12,51 +14,101 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::GroupFailure;
+use crate::config::EmbeddedConfig;
 use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::commit::{Change, CommitObserver, Resource};
+use crate::domain::id::TenantId;
+use crate::domain::version::Version;
 use crate::lifecycle::Lifecycle;
-use crate::store::{Outcome, Result, StoreError};
+use crate::store::{Result, StoreError};
 
-/// Writes that may wait; further ones are refused as unavailable.
-const QUEUE_CAPACITY: usize = 1024;
-/// Most writes of one group.
-const GROUP_WRITES: usize = 256;
-/// A group takes no further write once its documents hold this many bytes, so that one transaction stays small beside the log.
-const GROUP_BYTES: usize = 16 * 1024 * 1024;
+/// What a write works with: the connection within its savepoint, and what it changed.
+pub(super) struct Unit<'c> {
+    pub(super) connection: &'c mut SqliteConnection,
+    /// When the write began.
+    pub(super) now: Timestamp,
+    changes: Vec<Change>,
+}
+
+impl Unit<'_> {
+    /// Notes a new version of a resource for the observer.
+    pub(super) fn changed(&mut self, tenant: &TenantId, resource: Resource, version: Version) {
+        self.changes.push(Change { tenant: tenant.clone(), resource, version });
+    }
+}
 
 /// A write: what happens between the beginning and the end of its savepoint.
 #[async_trait]
 pub(super) trait Write: Send + Sync + 'static {
-    /// What is there once it was applied.
-    type Record: Send + 'static;
+    /// What the caller is told.
+    type Answer: Send + 'static;
 
     /// Bytes of its document, about.
-    fn bytes(&self) -> usize;
+    fn bytes(&self) -> usize {
+        0
+    }
 
     /// Does it. An error undoes all of it.
-    async fn apply(&self, connection: &mut SqliteConnection, now: Timestamp) -> Result<Outcome<Self::Record>>;
+    async fn apply(&self, unit: &mut Unit<'_>) -> Result<Self::Answer>;
+}
+
+/// What the writer has done since its start.
+#[derive(Debug, Default)]
+struct Counters {
+    groups: AtomicU64,
+    writes: AtomicU64,
+}
+
+/// Figures of the writer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WriterFigures {
+    pub(super) queue_depth: u64,
+    pub(super) queue_capacity: u64,
+    pub(super) groups: u64,
+    pub(super) writes: u64,
 }
 
 /// The way to the writer task.
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Queued>>,
+    counters: Arc<Counters>,
     closing: CancellationToken,
     ended: CancellationToken,
 }
 
 impl Writer {
     /// Starts the task. It keeps `lock` until its connection is closed.
-    pub(super) fn start(connection: SqliteConnection, lock: File, clock: Clock, lifecycle: &Lifecycle) -> Self {
-        let (queue, receiver) = mpsc::channel(QUEUE_CAPACITY);
+    pub(super) fn start(
+        connection: SqliteConnection,
+        lock: File,
+        config: &EmbeddedConfig,
+        clock: Clock,
+        lifecycle: &Lifecycle,
+        observer: Arc<dyn CommitObserver>,
+    ) -> Self {
+        let (queue, receiver) = mpsc::channel(config.queue_capacity.max(1));
         let (closing, ended) = (CancellationToken::new(), CancellationToken::new());
-        let task = Task { connection, receiver, closing: closing.clone(), clock, lock, ended: ended.clone().drop_guard() };
+        let counters = Arc::new(Counters::default());
+        let task = Task {
+            connection,
+            receiver,
+            observer,
+            counters: Arc::clone(&counters),
+            group_writes: config.group_writes,
+            group_bytes: config.group_bytes,
+            closing: closing.clone(),
+            clock,
+            lock,
+            ended: ended.clone().drop_guard(),
+        };
         // Not joined: `ended` tells, whichever way the task ends.
         drop(lifecycle.spawn(task.run()));
-        Self { queue, closing, ended }
+        Self { queue, counters, closing, ended }
     }
 
     /// Queues a write and waits for its outcome. Once queued it happens, whether or not someone still waits.
-    pub(super) async fn submit<W: Write>(&self, write: W) -> Result<Outcome<W::Record>> {
+    pub(super) async fn submit<W: Write>(&self, write: W) -> Result<W::Answer> {
         let (reply, outcome) = oneshot::channel();
         let job = Box::new(Job { write, reply, outcome: None });
         self.queue.try_send(job).map_err(|error| {
@@ -73,6 +125,17 @@ impl Writer {
         if self.queue.is_closed() { Err(StoreError::Unavailable(CLOSED.into())) } else { Ok(()) }
     }
 
+    /// What waits, and what was done.
+    pub(super) fn figures(&self) -> WriterFigures {
+        let (free, most) = (self.queue.capacity(), self.queue.max_capacity());
+        WriterFigures {
+            queue_depth: most.saturating_sub(free).try_into().unwrap_or(u64::MAX),
+            queue_capacity: most.try_into().unwrap_or(u64::MAX),
+            groups: self.counters.groups.load(Ordering::Relaxed),
+            writes: self.counters.writes.load(Ordering::Relaxed),
+        }
+    }
+
     /// Takes no further writes, waits for those in the queue, and for the connection and the lock to be given up.
     pub(super) async fn close(&self) {
         self.closing.cancel();
@@ -86,16 +149,16 @@ const CLOSED: &str = "the store is closed";
 #[async_trait]
 trait Queued: Send {
     fn bytes(&self) -> usize;
-    /// Does the write and keeps its outcome; `false`: it failed and must be undone.
-    async fn run(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> bool;
+    /// Does the write and keeps its outcome; `None`: it failed and must be undone.
+    async fn run(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> Option<Vec<Change>>;
     /// Tells the outcome, or the failure of the whole group.
     fn settle(self: Box<Self>, failure: Option<&GroupFailure>);
 }
 
 struct Job<W: Write> {
     write: W,
-    reply: oneshot::Sender<Result<Outcome<W::Record>>>,
-    outcome: Option<Result<Outcome<W::Record>>>,
+    reply: oneshot::Sender<Result<W::Answer>>,
+    outcome: Option<Result<W::Answer>>,
 }
 
 #[async_trait]
@@ -104,11 +167,12 @@ impl<W: Write> Queued for Job<W> {
         self.write.bytes()
     }
 
-    async fn run(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> bool {
-        let outcome = self.write.apply(connection, now).await;
-        let applied = outcome.is_ok();
+    async fn run(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> Option<Vec<Change>> {
+        let mut unit = Unit { connection, now, changes: Vec::new() };
+        let outcome = self.write.apply(&mut unit).await;
+        let changes = outcome.is_ok().then_some(unit.changes);
         self.outcome = Some(outcome);
-        applied
+        changes
     }
 
     fn settle(self: Box<Self>, failure: Option<&GroupFailure>) {
@@ -127,6 +191,10 @@ impl<W: Write> Queued for Job<W> {
 struct Task {
     connection: SqliteConnection,
     receiver: mpsc::Receiver<Box<dyn Queued>>,
+    observer: Arc<dyn CommitObserver>,
+    counters: Arc<Counters>,
+    group_writes: usize,
+    group_bytes: usize,
     closing: CancellationToken,
     clock: Clock,
     lock: File,
@@ -167,7 +235,7 @@ impl Task {
     fn fill(&mut self, first: Box<dyn Queued>) -> Vec<Box<dyn Queued>> {
         let mut bytes = first.bytes();
         let mut group = vec![first];
-        while group.len() < GROUP_WRITES && bytes < GROUP_BYTES {
+        while group.len() < self.group_writes && bytes < self.group_bytes {
             let Ok(job) = self.receiver.try_recv() else { break };
             bytes = bytes.saturating_add(job.bytes());
             group.push(job);
@@ -178,14 +246,29 @@ impl Task {
     /// One transaction. `Err`: nothing of the group counts.
     async fn commit(&mut self, group: &mut [Box<dyn Queued>]) -> std::result::Result<(), GroupFailure> {
         let mut begin = "BEGIN IMMEDIATE; SAVEPOINT write";
+        let (mut changes, mut writes) = (Vec::new(), 0);
         for job in group {
             self.execute(begin).await.map_err(GroupFailure::before_commit)?;
-            if !job.run(&mut self.connection, self.clock.now()).await {
-                self.execute("ROLLBACK TO write").await.map_err(GroupFailure::before_commit)?;
+            match job.run(&mut self.connection, self.clock.now()).await {
+                Some(own) => {
+                    changes.extend(own);
+                    writes += 1;
+                }
+                None => self.execute("ROLLBACK TO write").await.map_err(GroupFailure::before_commit)?,
             }
             begin = "RELEASE write; SAVEPOINT write";
         }
-        self.execute("COMMIT").await.map_err(GroupFailure::at_commit)
+        let announcement = Announcement::make(Arc::clone(&self.observer), changes);
+        let outcome = self.execute("COMMIT").await.map_err(GroupFailure::at_commit);
+        match &outcome {
+            Err(failure) if !failure.is_unknown() => announcement.withdraw(),
+            _ => drop(announcement),
+        }
+        if outcome.is_ok() {
+            self.counters.groups.fetch_add(1, Ordering::Relaxed);
+            self.counters.writes.fetch_add(writes, Ordering::Relaxed);
+        }
+        outcome
     }
 
     async fn execute(&mut self, sql: &'static str) -> std::result::Result<(), sqlx::Error> {
@@ -193,29 +276,58 @@ impl Task {
     }
 }
 
+/// What the observer was told before the commit. Unless it is withdrawn, its end tells that the commit happened, or may have.
+struct Announcement {
+    observer: Arc<dyn CommitObserver>,
+    changes: Vec<Change>,
+}
+
+impl Announcement {
+    fn make(observer: Arc<dyn CommitObserver>, changes: Vec<Change>) -> Self {
+        if !changes.is_empty() {
+            observer.before_commit(&changes);
+        }
+        Self { observer, changes }
+    }
+
+    fn withdraw(mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            self.observer.rolled_back(&changes);
+        }
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        if !self.changes.is_empty() {
+            self.observer.committed(&self.changes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::SessionId;
     use futures_util::future::join_all;
     use sqlx::ConnectOptions as _;
     use sqlx::sqlite::SqliteConnectOptions;
+    use std::sync::Mutex;
 
     /// Adds a row, then runs something more.
     struct Add(&'static str);
 
     #[async_trait]
     impl Write for Add {
-        type Record = ();
+        type Answer = ();
 
-        fn bytes(&self) -> usize {
-            1
-        }
-
-        async fn apply(&self, connection: &mut SqliteConnection, _now: Timestamp) -> Result<Outcome<()>> {
+        async fn apply(&self, unit: &mut Unit<'_>) -> Result<()> {
             for sql in ["INSERT INTO line (parent) VALUES (NULL)", self.0] {
-                sqlx::query(sql).execute(&mut *connection).await.map_err(super::super::error::store_error)?;
+                sqlx::query(sql).execute(&mut *unit.connection).await.map_err(super::super::error::store_error)?;
             }
-            Ok(Outcome::Applied { created: true, record: () })
+            unit.changed(&TenantId::parse("acme").unwrap(), Resource::Session(SessionId::parse("s").unwrap()), Version::new(1).unwrap());
+            Ok(())
         }
     }
 
@@ -225,13 +337,40 @@ mod tests {
     /// Is seen by the commit only, so it fails the group.
     const DANGLING: &str = "INSERT INTO line (parent) VALUES (999)";
 
-    async fn start(folder: &tempfile::TempDir) -> (Writer, SqliteConnection) {
+    async fn start(folder: &tempfile::TempDir) -> (Writer, SqliteConnection, Arc<Watcher>) {
         let options = SqliteConnectOptions::new().filename(folder.path().join("test")).create_if_missing(true);
         let mut connection = options.connect().await.unwrap();
         let table = "CREATE TABLE line (id INTEGER PRIMARY KEY, parent INTEGER REFERENCES line DEFERRABLE INITIALLY DEFERRED)";
         sqlx::query(table).execute(&mut connection).await.unwrap();
         let lock = File::create(folder.path().join("lock")).unwrap();
-        (Writer::start(connection, lock, Clock::new(), &Lifecycle::new()), options.connect().await.unwrap())
+        let config = crate::config::load(&crate::config::Source::default()).unwrap().embedded;
+        let watcher = Arc::new(Watcher::default());
+        let writer = Writer::start(connection, lock, &config, Clock::new(), &Lifecycle::new(), Arc::clone(&watcher) as Arc<_>);
+        (writer, options.connect().await.unwrap(), watcher)
+    }
+
+    /// How many changes were told, in which calls.
+    #[derive(Default)]
+    struct Watcher(Mutex<Vec<(&'static str, usize)>>);
+
+    impl Watcher {
+        fn take(&self) -> Vec<(&'static str, usize)> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl CommitObserver for Watcher {
+        fn before_commit(&self, changes: &[Change]) {
+            self.0.lock().unwrap().push(("before", changes.len()));
+        }
+
+        fn committed(&self, changes: &[Change]) {
+            self.0.lock().unwrap().push(("committed", changes.len()));
+        }
+
+        fn rolled_back(&self, changes: &[Change]) {
+            self.0.lock().unwrap().push(("rolled back", changes.len()));
+        }
     }
 
     async fn lines(connection: &mut SqliteConnection) -> i64 {
@@ -246,13 +385,16 @@ mod tests {
     #[tokio::test]
     async fn a_bad_write_fails_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, mut reader) = start(&folder).await;
+        let (writer, mut reader, watcher) = start(&folder).await;
         for writes in [vec![NOTHING, BROKEN, NOTHING], vec![BROKEN, BROKEN, NOTHING], vec![NOTHING, BROKEN], vec![BROKEN]] {
             let before = lines(&mut reader).await;
             let good: Vec<bool> = writes.iter().map(|sql| *sql == NOTHING).collect();
             assert_eq!(submit_all(&writer, &writes).await, good);
             let added = i64::try_from(good.iter().filter(|good| **good).count()).unwrap();
             assert_eq!(lines(&mut reader).await, before + added, "its other statements are undone");
+            let told = good.iter().filter(|good| **good).count();
+            let calls = if told == 0 { vec![] } else { vec![("before", told), ("committed", told)] };
+            assert_eq!(watcher.take(), calls, "what was undone is not told");
         }
         writer.close().await;
     }
@@ -260,9 +402,10 @@ mod tests {
     #[tokio::test]
     async fn a_failed_commit_fails_its_group_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, mut reader) = start(&folder).await;
+        let (writer, mut reader, watcher) = start(&folder).await;
         assert_eq!(submit_all(&writer, &[NOTHING, DANGLING, NOTHING]).await, [false; 3]);
         assert_eq!(lines(&mut reader).await, 0);
+        assert_eq!(watcher.take(), [("before", 3), ("rolled back", 3)]);
         assert_eq!(submit_all(&writer, &[NOTHING, NOTHING]).await, [true; 2]);
         assert_eq!(lines(&mut reader).await, 2);
         writer.close().await;
@@ -271,11 +414,12 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_that_is_lost_underway_fails_its_group_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, mut reader) = start(&folder).await;
+        let (writer, mut reader, watcher) = start(&folder).await;
         // What SQLite does by itself when the disk is full.
         let lost = join_all([NOTHING, "ROLLBACK", NOTHING].map(|sql| writer.submit(Add(sql)))).await;
         assert!(lost.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{lost:?}");
         assert_eq!(lines(&mut reader).await, 0);
+        assert_eq!(watcher.take(), [], "its end was known before the commit");
         assert_eq!(submit_all(&writer, &[NOTHING]).await, [true]);
         writer.close().await;
     }
@@ -283,22 +427,27 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_unavailable_until_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, mut reader) = start(&folder).await;
+        let (writer, mut reader, watcher) = start(&folder).await;
         assert_eq!(submit_all(&writer, &["PRAGMA max_page_count = 1"]).await, [true], "SQLite takes the present size instead");
         let large = "INSERT INTO line WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n LIMIT 9999) SELECT i, NULL FROM n";
         let full = writer.submit(Add(large)).await;
         assert!(matches!(full, Err(StoreError::Unavailable(_))), "{full:?}");
         assert_eq!(lines(&mut reader).await, 1);
         assert_eq!(submit_all(&writer, &["PRAGMA max_page_count = 1000", large]).await, [true; 2]);
+        assert_eq!(watcher.take(), [("before", 1), ("committed", 1), ("before", 2), ("committed", 2)]);
         writer.close().await;
     }
 
     #[tokio::test]
     async fn what_waits_is_written_before_the_end() {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, mut reader) = start(&folder).await;
+        let (writer, mut reader, watcher) = start(&folder).await;
         let (outcomes, ()) = futures_util::future::join(submit_all(&writer, &[NOTHING; 600]), writer.close()).await;
         assert_eq!(outcomes, [true; 600]);
+        assert_eq!(watcher.take().iter().filter(|(call, _)| *call == "committed").map(|(_, told)| told).sum::<usize>(), 600);
+        let figures = writer.figures();
+        assert_eq!((figures.writes, figures.queue_depth, figures.queue_capacity), (600, 0, 1024));
+        assert!((3..=600).contains(&figures.groups), "{figures:?}");
         assert_eq!(lines(&mut reader).await, 600);
         assert!(writer.check().is_err());
         assert!(matches!(writer.submit(Add(NOTHING)).await, Err(StoreError::Unavailable(_))));
