@@ -11,8 +11,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nworkflow_state::config::{DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
-use nworkflow_state::domain::state::{StateDocument, StateKey};
+use nworkflow_state::domain::state::{Operation, StateDocument, StateKey};
 use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
@@ -20,7 +21,7 @@ use nworkflow_state::store::{HistoryQuery, Idempotency, Lookup, Outcome, Store, 
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
-use crate::support::postgres::{APP, OWNER, TestDatabase, config_of, server};
+use crate::support::postgres::{APP, OWNER, TestDatabase, config_of, open, server};
 use crate::support::proxy::{Fault, Proxy};
 
 const TABLES: [&str; 9] =
@@ -51,7 +52,7 @@ fn variable(value: &str) -> VariableDocument {
 }
 
 async fn put_state(store: &PostgresStore, tenant: &TenantId, execution: &str) -> Result<Version, StoreError> {
-    match store.put_state(&context(tenant), &state_key(execution), Expected::Any, &document()).await? {
+    match store.put_state(&context(tenant), &state_key(execution), Expected::Any, &document(), Operation::Put).await? {
         Outcome::Applied { record, .. } => Ok(record.version),
         outcome => panic!("{outcome:?}"),
     }
@@ -113,7 +114,7 @@ async fn an_heir_of_the_owner_does_not_serve() {
 async fn an_assumed_role_is_the_one_that_is_tested() {
     let database = TestDatabase::migrated().await;
     let mut config = DatabaseConfig { role: APP.into(), ..config_of(database.url("postgres")) };
-    PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap().close().await;
+    open(&config, Clock::new()).await.unwrap().close().await;
     config.role = OWNER.into();
     assert_says(&refused(&database, &config).await, &[OWNER, "owns table"]);
     config.role = "nobody \"at all".into();
@@ -192,7 +193,7 @@ async fn a_changed_migration_is_refused_and_a_newer_one_is_not() {
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'newer', true, '', 0)";
     database.execute(newer).await;
     let config = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
-    PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap().close().await;
+    open(&config, Clock::new()).await.unwrap().close().await;
     database.execute("UPDATE _sqlx_migrations SET checksum = 'x' WHERE version = 1").await;
     for config in [&config, &database.config()] {
         assert_says(&database.refusal(config, OpenMode::Serve).await.to_string(), &["Migration 1", "another text"]);
@@ -201,7 +202,7 @@ async fn a_changed_migration_is_refused_and_a_newer_one_is_not() {
 
 #[tokio::test]
 async fn an_unreachable_database_is_named_without_its_password() {
-    let error = match PostgresStore::open(&config_of("postgres://u:secret@127.0.0.1:1/db".into()), Clock::new(), OpenMode::Serve).await {
+    let error = match open(&config_of("postgres://u:secret@127.0.0.1:1/db".into()), Clock::new()).await {
         Err(error) => error.to_string(),
         Ok(_) => panic!("the store opened"),
     };
@@ -220,7 +221,7 @@ async fn the_place_can_be_given_in_parts() {
         password: Secret::from("any".to_owned()),
         ..config_of(String::new())
     };
-    PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap().close().await;
+    open(&config, Clock::new()).await.unwrap().close().await;
 }
 
 #[tokio::test]
@@ -231,7 +232,7 @@ async fn development_needs_one_url() {
         database.execute(format!("ALTER DATABASE {} OWNER TO {role}", database.name())).await;
         let config = config_of(database.url(&role));
         for _ in 0..2 {
-            let store = PostgresStore::open(&config, Clock::new(), OpenMode::Development).await.unwrap();
+            let store = PostgresStore::open(&config, Clock::new(), OpenMode::Development, Arc::new(NoObserver)).await.unwrap();
             put_state(&store, &tenant("dev"), "e").await.unwrap();
             store.close().await;
         }
@@ -251,11 +252,11 @@ async fn of_many_migrators_one_migrates_and_all_succeed() {
     let config = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
     let reports = join_all((0..5).map(|_| migrate(&config, None))).await;
     let applied: Vec<_> = reports.into_iter().map(|report| report.unwrap().applied).filter(|applied| !applied.is_empty()).collect();
-    assert_eq!(applied, [[1]]);
+    assert_eq!(applied, [[1, 2]]);
 
     let database = TestDatabase::empty().await;
     let config = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
-    for store in join_all((0..5).map(|_| PostgresStore::open(&config, Clock::new(), OpenMode::Serve))).await {
+    for store in join_all((0..5).map(|_| open(&config, Clock::new()))).await {
         store.unwrap().close().await;
     }
 }
@@ -298,7 +299,8 @@ async fn fill(database: &TestDatabase, tenants: &[&str]) {
                    VALUES ('{tenant}', 'w', 'raw', 1, 1, now(), now(), now(), 'running');
                  INSERT INTO state_version (tenant_id, state_id, version, created_at, at, size, operation, actor, status)
                    VALUES ('{tenant}', 1, 1, now(), now(), 0, 1, 'a', 'running');
-                 INSERT INTO checkpoint (tenant_id, state_id, checkpoint_id, version, created_at, size, created_by) VALUES ('{tenant}', 1, 'c', 1, now(), 0, 'a');
+                 INSERT INTO checkpoint (tenant_id, state_id, checkpoint_id, workflow_id, execution_id, version, created_at, size, created_by)
+                   VALUES ('{tenant}', 1, 'c', 'w', 'raw', 1, now(), 0, 'a');
                  INSERT INTO session (tenant_id, session_id, subject, version, created_version, ttl_ms, created_at, updated_at, expires_at,
                                       written_expires_at, sweep_at, sliding) VALUES ('{tenant}', 's', 'a', 1, 1, 1, now(), now(), now(), now(), now(), false);
                  INSERT INTO variable (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by, value)
@@ -377,11 +379,11 @@ async fn tenants_do_not_meet_on_the_pool() {
         idle_in_transaction_timeout_ms: Milliseconds(600_000),
         ..database.config()
     };
-    let store = Arc::new(PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap());
+    let store = Arc::new(open(&config, Clock::new()).await.unwrap());
     let tenants = ["acme", "evil", "third"].map(tenant);
     for tenant in &tenants {
         let value = variable(&format!("\"{tenant}\""));
-        store.put_variable(&context(tenant), &variable_key("name"), Expected::Any, &value).await.unwrap();
+        store.put_variable(&context(tenant), &variable_key("name"), None, Expected::Any, &value).await.unwrap();
     }
     let random = Random(AtomicU64::new(20));
     let given_up = AtomicU64::new(0);
@@ -393,16 +395,16 @@ async fn tenants_do_not_meet_on_the_pool() {
             match number % 5 {
                 0 | 1 => {
                     let query = VariableQuery { limit: 100, max_bytes: 1 << 20, ..VariableQuery::default() };
-                    let page = store.list_variables(tenant, &Scope::Global, &query).await.unwrap();
+                    let page = store.list_variables(tenant, &Scope::Global, None, &query).await.unwrap();
                     assert!(!page.items.is_empty() && page.items.iter().all(|item| *item.value == *own), "{tenant}: {page:?}");
                 }
-                2 => match store.get_variable(tenant, &variable_key("name")).await.unwrap() {
+                2 => match store.get_variable(tenant, &variable_key("name"), None).await.unwrap() {
                     Lookup::Live(record) => assert_eq!(*record.value, *own),
                     lookup => panic!("{lookup:?}"),
                 },
                 _ => {
                     let key = variable_key(&format!("v{}", random.below(20)));
-                    let outcome = store.put_variable(&context(tenant), &key, Expected::Any, &variable(&own)).await.unwrap();
+                    let outcome = store.put_variable(&context(tenant), &key, None, Expected::Any, &variable(&own)).await.unwrap();
                     assert!(matches!(outcome, Outcome::Applied { .. }));
                 }
             }
@@ -481,7 +483,7 @@ async fn behind_proxy(database: &TestDatabase, pool_size: u32) -> (Proxy, Postgr
     let url = format!("postgres://{APP}@{}/{}", proxy.address(), database.name());
     let config =
         DatabaseConfig { pool_size, acquire_timeout_ms: Milliseconds(2000), statement_timeout_ms: Milliseconds(500), ..config_of(url) };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let store = open(&config, Clock::new()).await.unwrap();
     (proxy, store)
 }
 
@@ -529,7 +531,7 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     let key = state_key("precondition");
     for (expected, version) in [(Expected::Absent, 1), (Expected::Exactly(Version::new(1).unwrap()), 2)] {
         proxy.arm(Fault::AfterCommit);
-        match store.put_state(&context(&acme), &key, expected, &document()).await.unwrap() {
+        match store.put_state(&context(&acme), &key, expected, &document(), Operation::Put).await.unwrap() {
             Outcome::Applied { record, .. } => assert_eq!(record.version.get(), version, "no false failure of the precondition"),
             outcome => panic!("{outcome:?}"),
         }
@@ -586,22 +588,22 @@ async fn a_raced_idempotency_key_writes_once() {
     for round in 0..10 {
         let (document, value) = (document(), variable("1"));
         let context = keyed(&acme, round * 4);
-        let puts = (0..12).map(|_| store.put_state(&context, &state, Expected::Any, &document));
+        let puts = (0..12).map(|_| store.put_state(&context, &state, Expected::Any, &document, Operation::Put));
         assert_eq!(applied(join_all(puts).await), 1, "put state");
         let context = keyed(&acme, round * 4 + 1);
-        let puts = (0..12).map(|_| store.put_variable(&context, &name, Expected::Any, &value));
+        let puts = (0..12).map(|_| store.put_variable(&context, &name, None, Expected::Any, &value));
         assert_eq!(applied(join_all(puts).await), 1, "put variable");
         // Deletes of different rows under one key, so that each would have something to delete.
         let others: Vec<_> = (0..12).map(|number| (state_key(&format!("e{number}")), variable_key(&format!("v{number}")))).collect();
         for (state, name) in &others {
-            store.put_state(&self::context(&acme), state, Expected::Any, &document).await.unwrap();
-            store.put_variable(&self::context(&acme), name, Expected::Any, &value).await.unwrap();
+            store.put_state(&self::context(&acme), state, Expected::Any, &document, Operation::Put).await.unwrap();
+            store.put_variable(&self::context(&acme), name, None, Expected::Any, &value).await.unwrap();
         }
         let context = keyed(&acme, round * 4 + 2);
         let deletes = others.iter().map(|(state, _)| store.delete_state(&context, state, Expected::Any));
         assert_eq!(applied(join_all(deletes).await), 1, "delete state");
         let context = keyed(&acme, round * 4 + 3);
-        let deletes = others.iter().map(|(_, name)| store.delete_variable(&context, name, Expected::Any));
+        let deletes = others.iter().map(|(_, name)| store.delete_variable(&context, name, None, Expected::Any));
         assert_eq!(applied(join_all(deletes).await), 1, "delete variable");
     }
     let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut database.superuser().await).await.unwrap();
@@ -613,7 +615,7 @@ async fn a_raced_idempotency_key_writes_once() {
 async fn a_locked_row_is_contention() {
     let database = TestDatabase::migrated().await;
     let config = DatabaseConfig { lock_timeout_ms: Milliseconds(50), ..database.config() };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let store = open(&config, Clock::new()).await.unwrap();
     let acme = tenant("acme");
     put_state(&store, &acme, "e").await.unwrap();
     let mut other = database.superuser().await;
@@ -649,7 +651,7 @@ async fn overtaken<T>(database: &TestDatabase, change: &str, write: impl Future<
 async fn a_precondition_is_about_the_locked_row() {
     let database = TestDatabase::migrated().await;
     let config = DatabaseConfig { lock_timeout_ms: Milliseconds(20_000), statement_timeout_ms: Milliseconds(20_000), ..database.config() };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let store = open(&config, Clock::new()).await.unwrap();
     let acme = tenant("acme");
     let context = context(&acme);
     let (one, two) = (Version::new(1).unwrap(), Version::new(2).unwrap());
@@ -668,25 +670,26 @@ async fn a_precondition_is_about_the_locked_row() {
         for deletes in [false, true] {
             let name = format!("n{number}-{deletes}");
             let (state, variable_key) = (state_key(&name), variable_key(&name));
-            store.put_state(&context, &state, Expected::Any, &document()).await.unwrap();
-            store.put_variable(&context, &variable_key, Expected::Any, &variable("1")).await.unwrap();
+            store.put_state(&context, &state, Expected::Any, &document(), Operation::Put).await.unwrap();
+            store.put_variable(&context, &variable_key, None, Expected::Any, &variable("1")).await.unwrap();
             let change = if ends { end } else { bump };
             let (head, row) =
                 (change("execution_state", &format!("execution_id = '{name}'")), change("variable", &format!("name = '{name}'")));
             let (of_state, of_variable) = if deletes {
                 (
                     fate(overtaken(&database, &head, store.delete_state(&context, &state, expected)).await, |record| record.version),
-                    fate(overtaken(&database, &row, store.delete_variable(&context, &variable_key, expected)).await, |record| {
+                    fate(overtaken(&database, &row, store.delete_variable(&context, &variable_key, None, expected)).await, |record| {
                         record.version
                     }),
                 )
             } else {
                 let (document, value) = (document(), variable("2"));
                 (
-                    fate(overtaken(&database, &head, store.put_state(&context, &state, expected, &document)).await, |record| {
-                        record.version
-                    }),
-                    fate(overtaken(&database, &row, store.put_variable(&context, &variable_key, expected, &value)).await, |record| {
+                    fate(
+                        overtaken(&database, &head, store.put_state(&context, &state, expected, &document, Operation::Put)).await,
+                        |record| record.version,
+                    ),
+                    fate(overtaken(&database, &row, store.put_variable(&context, &variable_key, None, expected, &value)).await, |record| {
                         record.version
                     }),
                 )
@@ -701,10 +704,11 @@ async fn a_precondition_is_about_the_locked_row() {
                   INSERT INTO variable (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by, value)
                     VALUES ('acme', 1, '', 'new', 1, 1, now(), now(), 'a', '1')";
     let (document, value) = (document(), variable("2"));
-    let created = overtaken(&database, create, store.put_state(&context, &state_key("new"), Expected::Absent, &document)).await;
+    let created =
+        overtaken(&database, create, store.put_state(&context, &state_key("new"), Expected::Absent, &document, Operation::Put)).await;
     assert_eq!(created, Outcome::Refused { current: Some(one) });
     let create = create.replace("'new'", "'newer'");
-    let created = overtaken(&database, &create, store.put_variable(&context, &variable_key("newer"), Expected::Absent, &value)).await;
+    let created = overtaken(&database, &create, store.put_variable(&context, &variable_key("newer"), None, Expected::Absent, &value)).await;
     assert_eq!(created, Outcome::Refused { current: Some(one) });
     store.close().await;
 }
@@ -721,7 +725,7 @@ fn fate<R: std::fmt::Debug>(outcome: Outcome<R>, version: impl Fn(&R) -> Version
 async fn a_slow_statement_is_contention() {
     let database = TestDatabase::migrated().await;
     let config = DatabaseConfig { statement_timeout_ms: Milliseconds(50), lock_timeout_ms: Milliseconds(60_000), ..database.config() };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let store = open(&config, Clock::new()).await.unwrap();
     let acme = tenant("acme");
     let mut other = database.superuser().await;
     other.execute("BEGIN; LOCK TABLE execution_state").await.unwrap();
@@ -759,7 +763,7 @@ async fn use_indexes(analyze: bool) {
     let database = TestDatabase::migrated().await;
     // One connection, so that every statement keeps its first plan.
     let config = DatabaseConfig { pool_size: 1, ..database.config() };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let store = open(&config, Clock::new()).await.unwrap();
     let acme = tenant("acme");
     // Once the plans are from empty tables of which nothing is known, once from small ones of which all is.
     let small = u128::from(analyze);
@@ -768,21 +772,21 @@ async fn use_indexes(analyze: bool) {
             let key = round * 4 + if expected == Expected::Any { 0 } else { 2 };
             let (puts, deletes) = (keyed(&acme, key), keyed(&acme, key + 1));
             let (state, name) = (state_key(&format!("e{round}")), variable_key(&format!("v{round}")));
-            store.put_state(&puts, &state, expected, &document()).await.unwrap();
-            store.put_variable(&context(&acme), &name, expected, &variable("1")).await.unwrap();
+            store.put_state(&puts, &state, expected, &document(), Operation::Put).await.unwrap();
+            store.put_variable(&context(&acme), &name, None, expected, &variable("1")).await.unwrap();
             store.get_state(&acme, &state).await.unwrap();
             store.get_state_version(&acme, &state, Version::new(1).unwrap()).await.unwrap();
             for ascending in [true, false] {
                 store.state_history(&acme, &state, HistoryQuery { ascending, after: None, limit: 10 }).await.unwrap();
             }
-            store.get_variable(&acme, &name).await.unwrap();
+            store.get_variable(&acme, &name, None).await.unwrap();
             for names in [vec![], vec![name.name.clone()]] {
                 let query = VariableQuery { prefix: "v".into(), names, after: None, limit: 10, max_bytes: 1000 };
-                store.list_variables(&acme, &Scope::Global, &query).await.unwrap();
+                store.list_variables(&acme, &Scope::Global, None, &query).await.unwrap();
             }
             if round > 0 || expected == Expected::Present {
                 store.delete_state(&deletes, &state, expected).await.unwrap();
-                store.delete_variable(&context(&acme), &name, expected).await.unwrap();
+                store.delete_variable(&context(&acme), &name, None, expected).await.unwrap();
             }
         }
         if round == 0 && analyze {
@@ -834,7 +838,7 @@ async fn rows_are_swept_by_the_hour() {
     };
     let with_ttl = VariableDocument { expiry: Expiry::In(7200), ..variable("1") };
     let put = async |context: &WriteContext, document: &VariableDocument| {
-        store.put_variable(context, &variable_key("v"), Expected::Any, document).await.unwrap();
+        store.put_variable(context, &variable_key("v"), None, Expected::Any, document).await.unwrap();
     };
     put(&keyed(&acme, 1), &with_ttl).await;
     assert_eq!((hours("variable").await, hours("idempotency").await), (Some(3), Some(25)));
@@ -842,7 +846,7 @@ async fn rows_are_swept_by_the_hour() {
     assert_eq!(hours("variable").await, None);
     put(&context(&acme), &with_ttl).await;
     assert_eq!(hours("variable").await, Some(3));
-    store.delete_variable(&context(&acme), &variable_key("v"), Expected::Any).await.unwrap();
+    store.delete_variable(&context(&acme), &variable_key("v"), None, Expected::Any).await.unwrap();
     assert_eq!(hours("variable").await, Some(25));
     // A state's head stays: its history hangs on it.
     put_state(&store, &acme, "e").await.unwrap();

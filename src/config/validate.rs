@@ -152,6 +152,7 @@ fn database(database: &DatabaseConfig, found: &mut Problems) {
     found.time("database.statement_timeout_ms", database.statement_timeout_ms);
     found.time("database.lock_timeout_ms", database.lock_timeout_ms);
     found.time("database.idle_in_transaction_timeout_ms", database.idle_in_transaction_timeout_ms);
+    found.time("database.sweep_timeout_ms", database.sweep_timeout_ms);
 }
 
 fn embedded(embedded: &EmbeddedConfig, found: &mut Problems) {

@@ -139,7 +139,19 @@ impl TestApp {
         let serving = lifecycle.clone();
         drop(lifecycle.spawn(async move { server::serve(listener, app.router, &server_config, &serving).await }));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-        Self { address, clock, store, local, services: app.services, lifecycle, faults, issuer: None, client, _folder: folder, database: None }
+        Self {
+            address,
+            clock,
+            store,
+            local,
+            services: app.services,
+            lifecycle,
+            faults,
+            issuer: None,
+            client,
+            _folder: folder,
+            database: None,
+        }
     }
 
     /// A token of the development issuer.

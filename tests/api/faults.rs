@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::join_all;
 use nworkflow_state::config::{DatabaseConfig, Milliseconds};
 use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::StoreError;
 use nworkflow_state::store::postgres::{OpenMode, PostgresStore};
 use serde_json::{Value, json};
 
-use super::app::{Answer, Call, Caller, Options, TestApp};
+use super::app::{Answer, Call, Caller, Options, TestApp, no_local_tier};
 use super::on_both_stores;
 use crate::support::faulty::Behaviour;
 use crate::support::postgres::{APP, TestDatabase, config_of, server};
@@ -175,8 +176,9 @@ async fn behind_proxy(database: &TestDatabase) -> (Proxy, TestApp) {
     let proxy = Proxy::start(address).await;
     let url = format!("postgres://{APP}@{}/{}", proxy.address(), database.name());
     let config = DatabaseConfig { pool_size: 4, acquire_timeout_ms: Milliseconds(300), ..config_of(url) };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
-    let app = TestApp::over(Arc::new(store), Options::default(), tempfile::tempdir().unwrap(), Clock::new(), Lifecycle::new()).await;
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, Arc::new(NoObserver)).await.unwrap();
+    let local = no_local_tier(&Options::default().config(), Clock::new());
+    let app = TestApp::over(Arc::new(store), local, Options::default(), tempfile::tempdir().unwrap(), Clock::new(), Lifecycle::new()).await;
     (proxy, app)
 }
 

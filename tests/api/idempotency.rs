@@ -8,7 +8,7 @@ use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::IDEMPOTENCY_SECONDS;
 use reqwest::Method;
 
-use super::app::{Answer, Call, Caller, Options, TestApp};
+use super::app::{Answer, Call, Caller, Options, TestApp, no_local_tier};
 use super::on_both_stores;
 use crate::support::faulty::Behaviour;
 
@@ -260,7 +260,8 @@ async fn two_servers_have_one_effect() {
     let one = TestApp::postgres().await;
     let clock = Clock::new();
     let store = Arc::new(one.database.as_ref().unwrap().store(clock.clone()).await);
-    let two = TestApp::over(store, Options::default(), tempfile::tempdir().unwrap(), clock, Lifecycle::new()).await;
+    let local = no_local_tier(&Options::default().config(), clock.clone());
+    let two = TestApp::over(store, local, Options::default(), tempfile::tempdir().unwrap(), clock, Lifecycle::new()).await;
     let (mut effects, mut waits) = (0, 0);
     for round in 0..25 {
         for (target, (path, body)) in TARGETS.into_iter().enumerate() {

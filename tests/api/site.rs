@@ -11,7 +11,7 @@ use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::sqlite::SqliteStore;
 use nworkflow_state::store::{Backend, Store};
 
-use super::app::{no_local_tier, Caller, Options, TestApp};
+use super::app::{Caller, Options, TestApp, no_local_tier};
 use crate::support::counted_store::CountedStore;
 use crate::support::issuer::TestIssuer;
 use crate::support::postgres::TestDatabase;
@@ -59,9 +59,16 @@ impl Site {
         change(&mut settings, &mut config.auth);
         config.auth.issuers.insert("test".to_owned(), settings);
         let authenticator = Arc::new(Authenticator::new(&config.auth, None, clock.clone(), &lifecycle).unwrap());
-        let app =
-            TestApp::with_authenticator(Arc::clone(&store) as Arc<dyn Store>, local, Arc::clone(&authenticator), config, folder, clock, lifecycle)
-                .await;
+        let app = TestApp::with_authenticator(
+            Arc::clone(&store) as Arc<dyn Store>,
+            local,
+            Arc::clone(&authenticator),
+            config,
+            folder,
+            clock,
+            lifecycle,
+        )
+        .await;
         let site = Self { app, issuer, authenticator, store, _database: database };
         site.wait_for("the first keys", || site.authenticator.status()[0].keys > 0).await;
         site

@@ -1,9 +1,11 @@
 //! Databases for tests, in the cluster that `scripts/with-postgres` starts.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nworkflow_state::config::{self, DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
@@ -61,12 +63,12 @@ impl TestDatabase {
 
     /// A store of [`APP`].
     pub(crate) async fn store(&self, clock: Clock) -> PostgresStore {
-        PostgresStore::open(&self.config(), clock, OpenMode::Serve).await.unwrap()
+        open(&self.config(), clock).await.unwrap()
     }
 
     /// Why a server with these settings does not start.
     pub(crate) async fn refusal(&self, config: &DatabaseConfig, mode: OpenMode) -> OpenError {
-        match PostgresStore::open(config, Clock::new(), mode).await {
+        match PostgresStore::open(config, Clock::new(), mode, Arc::new(NoObserver)).await {
             Err(error) => error,
             Ok(_) => panic!("the store opened"),
         }
@@ -107,6 +109,11 @@ impl Drop for TestDatabase {
 #[expect(clippy::print_stderr, reason = "a destructor must not fail the test a second time")]
 fn eprintln_once() {
     eprintln!("a test database could not be dropped");
+}
+
+/// A server with these settings, whose writes nobody hears of.
+pub(crate) async fn open(config: &DatabaseConfig, clock: Clock) -> Result<PostgresStore, OpenError> {
+    PostgresStore::open(config, clock, OpenMode::Serve, Arc::new(NoObserver)).await
 }
 
 /// The default settings with this URL.

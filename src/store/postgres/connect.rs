@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
 
 use super::error::OpenError;
 use super::transaction::quote_identifier;
-use crate::config::{DatabaseConfig, Secret};
+use crate::config::{DatabaseConfig, Milliseconds, Secret};
 
 /// What the server's connections are called in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "nworkflow-state";
@@ -67,15 +67,28 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Those of connections that serve requests. Statements are few and fixed, so one plan for each: planning anew costs a short write more
+    /// than it can gain.
     pub(super) fn new(config: &DatabaseConfig, role: Option<&str>) -> Self {
+        let times = [config.statement_timeout_ms, config.lock_timeout_ms, config.idle_in_transaction_timeout_ms];
+        Self::of(role, times, "force_generic_plan")
+    }
+
+    /// Those of the sweeper's connections. How many rows are due, from none to nearly all, decides on the plan, so it is made anew. One of
+    /// them idles in its transaction while the other one works.
+    pub(super) fn of_sweeper(config: &DatabaseConfig, role: Option<&str>, idle: Duration) -> Self {
+        let idle = Milliseconds(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        Self::of(role, [config.sweep_timeout_ms, config.lock_timeout_ms, idle], "force_custom_plan")
+    }
+
+    fn of(role: Option<&str>, [statement, lock, idle]: [Milliseconds; 3], plans: &str) -> Self {
         let role = role.map(|role| format!("SET ROLE {}; ", quote_identifier(role))).unwrap_or_default();
-        // Statements are few and fixed, so one plan for each: planning anew costs a short write more than it can gain. Each reads by a
-        // key's beginning; a plan that was made while a table was small must not read it from one end to the other when it has grown.
-        // Nothing here is worth compiling.
+        // Each statement reads by a key's beginning; a plan that was made while a table was small must not read it from one end to the other
+        // when it has grown. Nothing here is worth compiling.
         let statements = format!(
             "{role}SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; SET jit = off; \
-             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off",
-            config.statement_timeout_ms.0, config.lock_timeout_ms.0, config.idle_in_transaction_timeout_ms.0
+             SET plan_cache_mode = {plans}; SET enable_seqscan = off",
+            statement.0, lock.0, idle.0
         );
         Self { statements }
     }
@@ -92,10 +105,10 @@ impl Settings {
     }
 }
 
-/// The pool. It connects when it is used.
-pub(super) fn pool(config: &DatabaseConfig, options: PgConnectOptions, settings: Settings) -> PgPool {
+/// A pool of at most so many connections. It connects when it is used.
+pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions, settings: Settings) -> PgPool {
     PgPoolOptions::new()
-        .max_connections(config.pool_size)
+        .max_connections(size)
         .acquire_timeout(config.acquire_timeout_ms.into())
         // BEGIN is the test: see Transaction::begin.
         .test_before_acquire(false)

@@ -50,6 +50,16 @@ pub(super) struct Mark {
     pub(super) at: Timestamp,
 }
 
+impl Mark {
+    /// The mark of the transaction at work, after its rows of the change log have been written. For writes whose statements do not tell it.
+    pub(super) async fn read(connection: &mut PgConnection, tenant: &TenantId) -> Result<Option<Self>, sqlx::Error> {
+        let sql = "SELECT xid::text, (extract(epoch FROM at) * 1000000)::int8 FROM change_log
+                   WHERE tenant_id = $1 AND xid = pg_current_xact_id_if_assigned() LIMIT 1";
+        let found: Option<(String, i64)> = sqlx::query_as(sql).bind(tenant.as_str()).fetch_optional(connection).await?;
+        Ok(found.map(|(xid, at)| Self { xid, at: Timestamp::from_microseconds(at) }))
+    }
+}
+
 /// Asks what became of the transaction of this mark, which began when `then` was, or was followed by, the server's epoch. Epochs only
 /// follow each other, so if the server's is the same now, it was when the COMMIT was sent. Returns the server's epoch too, when it was
 /// seen.

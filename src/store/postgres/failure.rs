@@ -16,8 +16,9 @@ pub(super) enum Failure {
         /// Which column, without its value.
         detail: String,
     },
-    /// Another transaction stored the same idempotency key first. Nothing may be committed; a new transaction sees its answer.
-    KeyRaced,
+    /// Another transaction was quicker: it stored the same idempotency key, or made the row that was not there. Nothing may be committed; a
+    /// new transaction sees what it did.
+    Raced,
     /// The store has judged already.
     Store(StoreError),
 }
@@ -40,11 +41,11 @@ impl Failure {
         Self::Corrupt { detail: detail.into() }
     }
 
-    /// Whether the same transaction, run again, is likely to succeed: a serialisation failure, a deadlock's victim, a raced key.
+    /// Whether the same transaction, run again, is likely to succeed: a serialisation failure, a deadlock's victim, a lost race.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Driver(error) => matches!(code(error).as_deref(), Some("40001" | "40P01")),
-            Self::KeyRaced => true,
+            Self::Raced => true,
             _ => false,
         }
     }
@@ -68,7 +69,7 @@ impl Failure {
             Self::Driver(error) => classify(error, table),
             Self::Silent => StoreError::Unavailable("the server did not answer in time".into()),
             Self::Corrupt { detail } => StoreError::Corrupt { table, detail },
-            Self::KeyRaced => StoreError::Contended("another write with the same idempotency key is at work".into()),
+            Self::Raced => StoreError::Contended("another write of the same key is at work".into()),
             Self::Store(error) => error,
         }
     }

@@ -27,4 +27,26 @@ macro_rules! keep_keys {
     };
 }
 
+/// Looks one key up: $4 is the key, $5 the fingerprint that an equal request has; $2 is the clock's offset.
+pub(super) const FIND: &str = "
+    SELECT d.version, d.status, d.state_id, d.answer, d.fingerprint = $5 AS is_equal FROM idempotency d
+    WHERE d.tenant_id = $1 AND d.idem = $4
+      AND d.at > clock_timestamp() + $2::int8 * interval '1 microsecond' - $3::int8 * interval '1 second'";
+
+/// Keeps answers. Arrays from $4: key, fingerprint, version, status, state, answer; $2 is the clock's offset. Answers the keys that it
+/// kept: one that is missing was stored by another transaction meanwhile.
+pub(super) const KEEP: &str = "
+    WITH moment AS MATERIALIZED (SELECT clock_timestamp() + $2::int8 * interval '1 microsecond' AS at)
+    INSERT INTO idempotency AS d (tenant_id, idem, fingerprint, version, status, state_id, answer, at, sweep_at)
+    SELECT $1, u.idem, u.fingerprint, u.version, u.status, u.state_id, u.answer, m.at,
+           date_trunc('hour', m.at + $3::int8 * interval '1 second') + interval '1 hour'
+    FROM unnest($4::uuid[], $5::uuid[], $6::int8[], $7::int2[], $8::int8[], $9::text[])
+        AS u(idem, fingerprint, version, status, state_id, answer)
+      CROSS JOIN moment m
+    ORDER BY u.idem
+    ON CONFLICT (tenant_id, idem) DO UPDATE SET fingerprint = EXCLUDED.fingerprint, version = EXCLUDED.version,
+        status = EXCLUDED.status, state_id = EXCLUDED.state_id, answer = EXCLUDED.answer, at = EXCLUDED.at, sweep_at = EXCLUDED.sweep_at
+    WHERE d.at <= EXCLUDED.at - $3::int8 * interval '1 second'
+    RETURNING d.idem";
+
 pub(super) use {keep_keys, seen_keys};

@@ -3,18 +3,35 @@
 //! A write is one transaction: BEGIN with the tenant, one statement, COMMIT. The statements take many rows, so that writes of one
 //! tenant can share a transaction. Row level security holds beside the tenant that every statement names.
 
+mod batch;
+mod batch_sql;
+mod checkpoint_read;
+mod checkpoint_state;
+mod checkpoint_write;
 mod connect;
+mod effective_read;
 mod epoch;
 mod error;
+mod execution_delete;
+mod execution_read;
 mod failure;
+mod head;
 mod key_sql;
+mod keys;
 mod migrate;
+mod observer;
 mod open;
 mod rows;
 mod self_test;
+mod session_read;
+mod session_sql;
+mod session_write;
 mod state_read;
 mod state_sql;
 mod state_write;
+mod sweep;
+mod sweep_sql;
+mod sweep_task;
 mod time;
 mod transaction;
 mod variable_read;
@@ -23,6 +40,7 @@ mod variable_write;
 mod work;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,13 +51,22 @@ pub use migrate::migrate;
 pub use open::OpenMode;
 
 use self::epoch::Epoch;
+use self::observer::Observer;
+use self::sweep::Sweeper;
 use self::work::KnownTenants;
-use super::{Backend, HistoryQuery, Lookup, Outcome, Result, Store, Tombstone, VariableQuery, WriteContext};
-use crate::domain::clock::Clock;
-use crate::domain::id::TenantId;
+use super::{
+    Backend, CheckpointPage, HistoryQuery, IncrementOutcome, Lookup, Outcome, Result, ScopeDeletion, Store, StoreFigures, SweepLimits,
+    SweepTask, Swept, Tombstone, VariableQuery, WriteContext,
+};
+use crate::domain::checkpoint::{CheckpointKey, CheckpointQuery, CheckpointRecord, NewCheckpoint};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::id::{ExecutionId, SessionId, TenantId, UserId, WorkflowId};
 use crate::domain::page::Page;
-use crate::domain::state::{HistoryItem, Operation, StateDocument, StateKey, StateRecord};
-use crate::domain::variable::{Scope, VariableDocument, VariableKey, VariableRecord};
+use crate::domain::session::{Reach, SessionDocument, SessionQuery, SessionRecord};
+use crate::domain::state::{
+    ExecutionPage, ExecutionQuery, HistoryItem, Operation, RemovedExecution, StateAt, StateDocument, StateKey, StateRecord,
+};
+use crate::domain::variable::{BatchOutcome, Number, Scope, ScopeLife, VariableBatch, VariableDocument, VariableKey, VariableRecord};
 use crate::domain::version::{Expected, Version};
 
 /// The store on PostgreSQL.
@@ -52,6 +79,11 @@ pub struct PostgresStore {
     tenants: KnownTenants,
     /// Unknown when the server does not tell.
     epoch: Mutex<Option<Epoch>>,
+    observer: Observer,
+    sweeper: Sweeper,
+    /// Transactions that changed something, and the changes in them.
+    groups: AtomicU64,
+    rows: AtomicU64,
 }
 
 #[async_trait]
@@ -71,8 +103,9 @@ impl Store for PostgresStore {
         key: &StateKey,
         expected: Expected,
         document: &StateDocument,
+        operation: Operation,
     ) -> Result<Outcome<StateRecord>> {
-        let rows = [state_write::StatePut { context, key, expected, operation: Operation::Put, document }];
+        let rows = [state_write::StatePut { context, key, expected, operation, document }];
         let tenant = &context.tenant;
         rows::single(self.write(tenant, &state_write::PutStates { tenant, rows: &rows }).await?)
     }
@@ -99,29 +132,183 @@ impl Store for PostgresStore {
         &self,
         context: &WriteContext,
         key: &VariableKey,
+        life: ScopeLife,
         expected: Expected,
         document: &VariableDocument,
     ) -> Result<Outcome<VariableRecord>> {
-        let rows = [variable_write::VariablePut { context, key, expected, document }];
+        let rows = [variable_write::VariablePut { context, key, life, expected, document }];
         let tenant = &context.tenant;
         rows::single(self.write(tenant, &variable_write::PutVariables { tenant, rows: &rows }).await?)
     }
 
-    async fn delete_variable(&self, context: &WriteContext, key: &VariableKey, expected: Expected) -> Result<Outcome<Tombstone>> {
-        let rows = [variable_write::VariableDelete { context, key, expected }];
+    async fn delete_variable(
+        &self,
+        context: &WriteContext,
+        key: &VariableKey,
+        life: ScopeLife,
+        expected: Expected,
+    ) -> Result<Outcome<Tombstone>> {
+        let rows = [variable_write::VariableDelete { context, key, life, expected }];
         let tenant = &context.tenant;
         rows::single(self.write(tenant, &variable_write::DeleteVariables { tenant, rows: &rows }).await?)
     }
 
-    async fn get_variable(&self, tenant: &TenantId, key: &VariableKey) -> Result<Lookup<VariableRecord>> {
-        self.read(tenant, &variable_read::GetVariable { tenant, key }).await
+    async fn get_variable(&self, tenant: &TenantId, key: &VariableKey, life: ScopeLife) -> Result<Lookup<VariableRecord>> {
+        self.read(tenant, &variable_read::GetVariable { tenant, key, life }).await
     }
 
-    async fn list_variables(&self, tenant: &TenantId, scope: &Scope, query: &VariableQuery) -> Result<Page<VariableRecord>> {
-        self.read(tenant, &variable_read::ListVariables { tenant, scope, query }).await
+    async fn list_variables(
+        &self,
+        tenant: &TenantId,
+        scope: &Scope,
+        life: ScopeLife,
+        query: &VariableQuery,
+    ) -> Result<Page<VariableRecord>> {
+        self.read(tenant, &variable_read::ListVariables { tenant, scope, life, query }).await
+    }
+
+    async fn write_variables(&self, context: &WriteContext, scope: &Scope, life: ScopeLife, batch: &VariableBatch) -> Result<BatchOutcome> {
+        self.write(&context.tenant, &batch::WriteVariables { context, scope, life, batch }).await
+    }
+
+    async fn delete_variables(&self, context: &WriteContext, scope: &Scope, life: ScopeLife, limit: u32) -> Result<Outcome<ScopeDeletion>> {
+        self.write(&context.tenant, &batch::DeleteScope { context, scope, life, limit }).await
+    }
+
+    async fn increment_variable(
+        &self,
+        context: &WriteContext,
+        key: &VariableKey,
+        life: ScopeLife,
+        expected: Expected,
+        by: Number,
+    ) -> Result<IncrementOutcome> {
+        self.write(&context.tenant, &batch::IncrementVariable { context, key, life, expected, by }).await
+    }
+
+    async fn effective_variables(
+        &self,
+        tenant: &TenantId,
+        scopes: &[(Scope, ScopeLife)],
+        query: &VariableQuery,
+    ) -> Result<Page<VariableRecord>> {
+        self.read(tenant, &effective_read::EffectiveVariables { tenant, scopes, query }).await
+    }
+
+    async fn put_session(
+        &self,
+        context: &WriteContext,
+        id: &SessionId,
+        reach: &Reach,
+        owner: &UserId,
+        expected: Expected,
+        document: &SessionDocument,
+    ) -> Result<Outcome<SessionRecord>> {
+        let rows = [session_write::SessionPut { context, id, reach, owner, expected, document }];
+        let tenant = &context.tenant;
+        rows::single(self.write(tenant, &session_write::PutSessions { tenant, rows: &rows }).await?)
+    }
+
+    async fn get_session(&self, tenant: &TenantId, id: &SessionId, reach: &Reach) -> Result<Lookup<SessionRecord>> {
+        self.read(tenant, &session_read::GetSession { tenant, id, reach }).await
+    }
+
+    async fn touch_session(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<Timestamp>> {
+        self.hint(tenant, &session_write::TouchSession { tenant, id }).await
+    }
+
+    async fn extend_session(
+        &self,
+        context: &WriteContext,
+        id: &SessionId,
+        reach: &Reach,
+        expected: Expected,
+        additional_seconds: i64,
+    ) -> Result<Outcome<SessionRecord>> {
+        let rows = [session_write::SessionExtension { context, id, reach, expected, additional_seconds }];
+        let tenant = &context.tenant;
+        rows::single(self.write(tenant, &session_write::ExtendSessions { tenant, rows: &rows }).await?)
+    }
+
+    async fn delete_session(
+        &self,
+        context: &WriteContext,
+        id: &SessionId,
+        reach: &Reach,
+        expected: Expected,
+    ) -> Result<Outcome<Tombstone>> {
+        let rows = [session_write::SessionDelete { context, id, reach, expected }];
+        let tenant = &context.tenant;
+        rows::single(self.write(tenant, &session_write::DeleteSessions { tenant, rows: &rows }).await?)
+    }
+
+    async fn list_sessions(&self, tenant: &TenantId, query: &SessionQuery) -> Result<Page<SessionRecord>> {
+        self.read(tenant, &session_read::ListSessions { tenant, query }).await
+    }
+
+    async fn create_checkpoint(
+        &self,
+        context: &WriteContext,
+        key: &CheckpointKey,
+        new: &NewCheckpoint,
+    ) -> Result<Outcome<CheckpointRecord>> {
+        self.write(&context.tenant, &checkpoint_write::CreateCheckpoint { context, key, new }).await
+    }
+
+    async fn get_checkpoint(&self, tenant: &TenantId, key: &CheckpointKey) -> Result<Lookup<CheckpointRecord>> {
+        self.read(tenant, &checkpoint_read::GetCheckpoint { tenant, key }).await
+    }
+
+    async fn delete_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<Tombstone>> {
+        self.write(&context.tenant, &checkpoint_write::DeleteCheckpoint { context, key, expected }).await
+    }
+
+    async fn list_checkpoints(&self, tenant: &TenantId, query: &CheckpointQuery) -> Result<CheckpointPage> {
+        self.read(tenant, &checkpoint_read::ListCheckpoints { tenant, query }).await
+    }
+
+    async fn restore_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<StateRecord>> {
+        self.write(&context.tenant, &checkpoint_state::RestoreCheckpoint { context, key, expected }).await
+    }
+
+    async fn fork_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>> {
+        self.write(&context.tenant, &checkpoint_state::ForkCheckpoint { context, key, target }).await
+    }
+
+    async fn get_state_at(&self, tenant: &TenantId, key: &StateKey, at: Timestamp) -> Result<StateAt> {
+        self.read(tenant, &state_read::GetStateAt { tenant, key, at }).await
+    }
+
+    async fn list_workflows(&self, tenant: &TenantId, after: Option<&WorkflowId>, limit: usize) -> Result<Page<WorkflowId>> {
+        self.read(tenant, &execution_read::ListWorkflows { tenant, after, limit }).await
+    }
+
+    async fn list_executions(&self, tenant: &TenantId, workflow: &WorkflowId, query: &ExecutionQuery) -> Result<ExecutionPage> {
+        self.read(tenant, &execution_read::ListExecutions { tenant, workflow, query }).await
+    }
+
+    async fn delete_execution(&self, context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<RemovedExecution>> {
+        self.write(&context.tenant, &execution_delete::DeleteExecution { context, key, expected }).await
+    }
+
+    async fn sweep(&self, task: SweepTask, limits: SweepLimits) -> Result<Swept> {
+        self.sweep_step(task, limits).await
+    }
+
+    fn figures(&self) -> StoreFigures {
+        let idle = |pool: &PgPool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        StoreFigures {
+            connections: self.pool.size() + self.sweeper.pool().size(),
+            idle_connections: idle(&self.pool) + idle(self.sweeper.pool()),
+            queue_depth: 0,
+            queue_capacity: 0,
+            groups: self.groups.load(Ordering::Relaxed),
+            rows: self.rows.load(Ordering::Relaxed),
+        }
     }
 
     async fn close(&self) {
         self.pool.close().await;
+        self.sweeper.pool().close().await;
     }
 }

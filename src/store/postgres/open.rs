@@ -1,6 +1,7 @@
 //! Opening the store: making the database ready, testing it, and building the pool.
 
-use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::Connection as _;
@@ -8,14 +9,17 @@ use sqlx::postgres::PgConnection;
 
 use super::epoch::Epoch;
 use super::error::OpenError;
+use super::observer::Observer;
+use super::sweep::{self, Sweeper};
 use super::work::KnownTenants;
 use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
 use crate::domain::clock::Clock;
+use crate::domain::commit::CommitObserver;
 use crate::store::migrate::MigrationReport;
 
 /// How much longer than the server's own time limit an answer is waited for.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// How far the start may go to make the database ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +33,11 @@ pub enum OpenMode {
 
 impl PostgresStore {
     /// Makes the database ready as far as `mode` allows, tests that the server's role cannot bypass row level security and that commits
-    /// are durable, and opens the pool.
+    /// are durable, and opens the pool. `observer` hears of every write.
     ///
     /// # Errors
     /// The database cannot be reached, is not migrated, or fails the test. Each is a sentence for the operator.
-    pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode) -> Result<Self, OpenError> {
+    pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode, observer: Arc<dyn CommitObserver>) -> Result<Self, OpenError> {
         let role = prepare(config, mode).await?;
         let login = connect::login(config)?;
         let settings = connect::Settings::new(config, role.as_deref());
@@ -42,13 +46,20 @@ impl PostgresStore {
         settings.apply(&mut first).await.map_err(OpenError::during("SET ROLE, or another setting of a connection,"))?;
         let epoch = inspect(&mut first).await?;
         first.close().await.map_err(OpenError::during("the end of the self test"))?;
-        let pool = connect::pool(config, login, settings);
+        let budget = Duration::from(config.sweep_timeout_ms);
+        let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
+        let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping), budget);
+        let pool = connect::pool(config, config.pool_size, login, settings);
         Ok(Self {
             pool_size: config.pool_size,
             clock,
             answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
             tenants: KnownTenants::default(),
             epoch: Mutex::new(epoch),
+            observer: Observer::new(observer),
+            sweeper,
+            groups: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
             pool,
         })
     }

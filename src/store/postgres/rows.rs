@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 use super::epoch::Mark;
 use super::failure::Failure;
+use crate::domain::commit::{Change, Resource};
+use crate::domain::id::TenantId;
 use crate::domain::version::{Expected, Version};
 use crate::store::{Outcome, Replay, WriteContext};
 
@@ -62,7 +64,7 @@ impl Verdict {
                 Ok(Self::Replayed { status, version: version()? })
             }
             "reused" => Ok(Self::KeyReused),
-            "raced" => Err(Failure::KeyRaced),
+            "raced" => Err(Failure::Raced),
             _ => Err(Failure::corrupt("a statement answered an unknown outcome")),
         }
     }
@@ -79,6 +81,20 @@ impl Verdict {
     }
 }
 
+/// What the observer is told of a statement's rows: those that were applied.
+pub(super) fn changes<R>(
+    tenant: &TenantId,
+    resources: impl Iterator<Item = Resource>,
+    outcomes: &[Outcome<R>],
+    version: impl Fn(&R) -> Version,
+) -> Vec<Change> {
+    let applied = resources.zip(outcomes).filter_map(|(resource, outcome)| match outcome {
+        Outcome::Applied { record, .. } => Some(Change { tenant: tenant.clone(), resource, version: version(record) }),
+        _ => None,
+    });
+    applied.collect()
+}
+
 /// What a transaction that has applied a write can be told by. Without an applied row it has nothing to commit.
 pub(super) fn mark(rows: &[PgRow]) -> Result<Option<Mark>, Failure> {
     for row in rows {
@@ -93,6 +109,22 @@ pub(super) fn mark(rows: &[PgRow]) -> Result<Option<Mark>, Failure> {
 pub(super) fn version(row: &PgRow, column: &str) -> Result<Version, Failure> {
     let number: i64 = row.try_get(column)?;
     Version::new(number).ok_or_else(|| Failure::corrupt(format!("{column} {number}")))
+}
+
+/// Whether a page whose rows tell in `found` how many there were, counting one row more than it may hold, left any out.
+pub(super) fn found_more(rows: &[PgRow], items: usize) -> Result<bool, Failure> {
+    let found: i64 = rows.first().map(|row| row.try_get("found")).transpose()?.unwrap_or(0);
+    Ok(usize::try_from(found).unwrap_or(usize::MAX) > items)
+}
+
+/// The LIMIT of a page that is to tell whether more follow.
+pub(super) fn one_more(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// The outcome of a delete that finds nothing.
+pub(super) fn nothing_to_delete<R>(expected: Expected) -> Outcome<R> {
+    if expected.is_met_by(None) { Outcome::Absent } else { Outcome::Refused { current: None } }
 }
 
 /// The only outcome of a statement that was given one row.

@@ -6,9 +6,10 @@ use sqlx::{PgConnection, Row as _};
 use super::failure::Failure;
 use super::rows;
 use super::work::Work;
+use crate::domain::clock::Timestamp;
 use crate::domain::id::{ExecutionId, TenantId, WorkflowId};
 use crate::domain::page::Page;
-use crate::domain::state::{ForkedFrom, HistoryItem, Operation, StateDocument, StateKey, StateRecord};
+use crate::domain::state::{ForkedFrom, HistoryItem, Operation, StateAt, StateDocument, StateKey, StateRecord};
 use crate::domain::version::Version;
 use crate::store::{HistoryQuery, Lookup};
 
@@ -24,7 +25,7 @@ const CURRENT: &str = "
     WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
 
 /// One version by the key of its history.
-pub(super) const VERSION: &str = "
+const VERSION: &str = "
     SELECT v.version, v.body, v.created_at, v.at, v.actor,
            v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
     FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = $2 AND v.version = $3 AND NOT v.deleted";
@@ -36,6 +37,15 @@ const PAST: &str = "
              y.forked_workflow, y.forked_execution, y.forked_version, y.forked_checkpoint
       FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version = $4 AND NOT y.deleted LIMIT 1) v
     WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
+
+/// The version that was in force at the moment $4: times grow with versions, so it is the newest one that is not younger. $5 is the
+/// clock's offset.
+const AT: &str = "
+    SELECT $4::timestamptz > clock_timestamp() + $5::int8 * interval '1 microsecond' AS is_future, coalesce(v.deleted, true) AS is_absent,
+           v.version, v.body, v.created_at, v.at, v.actor, v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
+    FROM (SELECT) one LEFT JOIN LATERAL (
+      SELECT y.* FROM execution_state x JOIN state_version y ON y.tenant_id = $1 AND y.state_id = x.state_id
+      WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND y.at <= $4 ORDER BY y.version DESC LIMIT 1) v ON true";
 
 const NEWEST_FIRST: &str = "
     SELECT v.* FROM execution_state x CROSS JOIN LATERAL (
@@ -53,6 +63,16 @@ const HAS_HISTORY: &str = "
     SELECT EXISTS (SELECT FROM execution_state x CROSS JOIN LATERAL (
         SELECT FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id LIMIT 1) v
       WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3)";
+
+/// The row of one version; `None` when it is no longer kept, or a deletion.
+pub(super) async fn kept_version(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    state_id: i64,
+    version: i64,
+) -> Result<Option<PgRow>, Failure> {
+    Ok(sqlx::query(VERSION).bind(tenant.as_str()).bind(state_id).bind(version).fetch_optional(connection).await?)
+}
 
 /// Reads the current version.
 pub(super) struct GetState<'a> {
@@ -106,6 +126,36 @@ impl Work for GetStateVersion<'_> {
     }
 }
 
+/// Reads the version that was in force at a moment.
+pub(super) struct GetStateAt<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) key: &'a StateKey,
+    pub(super) at: Timestamp,
+}
+
+impl Work for GetStateAt<'_> {
+    type Output = StateAt;
+    const TABLE: &'static str = "state_version";
+
+    async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
+        let row = sqlx::query(AT)
+            .bind(self.tenant.as_str())
+            .bind(self.key.workflow.as_str())
+            .bind(self.key.execution.as_str())
+            .bind(self.at)
+            .bind(offset)
+            .fetch_one(connection)
+            .await?;
+        if row.try_get("is_future")? {
+            return Ok(StateAt::Future);
+        }
+        if row.try_get("is_absent")? {
+            return Ok(StateAt::Absent);
+        }
+        Ok(StateAt::Live(record(self.key, &row)?))
+    }
+}
+
 /// Reads a page of the history.
 pub(super) struct GetHistory<'a> {
     pub(super) tenant: &'a TenantId,
@@ -124,7 +174,7 @@ impl Work for GetHistory<'_> {
             .bind(self.key.workflow.as_str())
             .bind(self.key.execution.as_str())
             .bind(self.query.after.map_or(start, Version::get))
-            .bind(i64::try_from(self.query.limit).unwrap_or(i64::MAX).saturating_add(1))
+            .bind(rows::one_more(self.query.limit))
             .fetch_all(&mut *connection)
             .await?;
         if rows.is_empty() && !self.has_history(connection).await? {

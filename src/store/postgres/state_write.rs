@@ -6,10 +6,11 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
-use super::rows::{Columns, Verdict, mark};
-use super::state_read::{self, VERSION};
+use super::rows::{Columns, Verdict, changes, mark};
+use super::state_read;
 use super::state_sql;
 use super::work::{Work, Written};
+use crate::domain::commit::Resource;
 use crate::domain::id::TenantId;
 use crate::domain::state::{Operation, StateDocument, StateKey, StateRecord};
 use crate::domain::version::{Expected, Version};
@@ -68,8 +69,15 @@ impl Work for PutStates<'_> {
             Verdict::KeyReused => Ok(Outcome::KeyReused),
             Verdict::Absent => Err(Failure::corrupt("a put was answered as a delete")),
         });
-        Ok(Written { mark: mark(&answers)?, output: outcomes.collect::<Result<_, _>>()? })
+        let outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |record| record.version);
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
+}
+
+/// What a cache knows a state as.
+pub(super) fn resource(key: &StateKey) -> Resource {
+    Resource::State(key.clone())
 }
 
 /// What a put has just written: the document is the request's, the rest the statement's.
@@ -96,7 +104,7 @@ async fn kept_versions(
     for (answer, verdict) in answers.iter().zip(verdicts) {
         let Verdict::Replayed { version, .. } = verdict else { continue };
         let Some(state_id) = answer.try_get::<Option<i64>, _>("state_id")? else { continue };
-        let row = sqlx::query(VERSION).bind(tenant.as_str()).bind(state_id).bind(version.get()).fetch_optional(&mut *connection).await?;
+        let row = state_read::kept_version(connection, tenant, state_id, version.get()).await?;
         kept.extend(row.map(|row| ((state_id, version.get()), row)));
     }
     Ok(kept)
@@ -136,7 +144,8 @@ impl Work for DeleteStates<'_> {
             .bind(Operation::Delete as i16)
             .fetch_all(connection)
             .await?;
-        let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<_, _>>()?;
-        Ok(Written { mark: mark(&answers)?, output: outcomes })
+        let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |tombstone| tombstone.version);
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
 }

@@ -20,6 +20,15 @@ pub(super) struct Limits<'a> {
     pub(super) dead_connections: u32,
 }
 
+/// What a crash of the database may take away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// Nothing that was answered.
+    Full,
+    /// The last moments: for what is only a hint.
+    Relaxed,
+}
+
 /// A connection that is closed instead of going back to the pool while its state is not known.
 ///
 /// The driver rolls an open transaction back before anybody else gets the connection. But a BEGIN that is cancelled on its way is no
@@ -45,24 +54,30 @@ pub(super) async fn read<T>(
     tenant: Option<&TenantId>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let (output, _) = run(limits, begin_statement("BEGIN READ ONLY", tenant), false, work).await?;
+    let (output, _) = run(limits, begin_statement("BEGIN READ ONLY", tenant), |_| false, work).await?;
     Ok(output)
 }
 
-/// Runs work in a transaction and commits it. The second result is that of COMMIT: an error of which [`Failure::lost_connection`] is true
-/// is an unknown outcome; after any other failure nothing was written.
+/// Runs work in a transaction and commits it, or rolls it back when `is_kept` says so of the output. The second result is that of COMMIT:
+/// an error of which [`Failure::lost_connection`] is true is an unknown outcome; after any other failure nothing was written.
 pub(super) async fn write<T>(
     limits: Limits<'_>,
     tenant: &TenantId,
+    durability: Durability,
+    is_kept: impl FnOnce(&T) -> bool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
 ) -> Result<(T, Result<(), Failure>), Failure> {
-    run(limits, begin_statement("BEGIN", Some(tenant)), true, work).await
+    let mut begin = begin_statement("BEGIN", Some(tenant));
+    if durability == Durability::Relaxed {
+        begin.push_str("; SET LOCAL synchronous_commit = off");
+    }
+    run(limits, begin, is_kept, work).await
 }
 
 async fn run<T>(
     limits: Limits<'_>,
     begin: String,
-    commit: bool,
+    is_kept: impl FnOnce(&T) -> bool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
 ) -> Result<(T, Result<(), Failure>), Failure> {
     let mut left = limits.dead_connections;
@@ -86,7 +101,7 @@ async fn run<T>(
                 return Err(failure);
             }
         };
-        if !commit {
+        if !is_kept(&output) {
             return Ok((output, Ok(())));
         }
         lease.is_clear = false;
@@ -109,7 +124,7 @@ fn begin_statement(begin: &str, tenant: Option<&TenantId>) -> String {
 }
 
 /// A text as a string literal. SET takes no parameters.
-fn quote_literal(text: &str) -> String {
+pub(super) fn quote_literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

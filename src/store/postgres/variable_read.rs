@@ -1,4 +1,4 @@
-//! Reading variables. One that has expired is not there, whatever a sweeper does.
+//! Reading variables. One that has expired, or is of another life of its session, is not there, whatever a sweeper does.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
@@ -8,14 +8,15 @@ use super::rows;
 use super::work::Work;
 use crate::domain::id::{TenantId, VariableName};
 use crate::domain::page::Page;
-use crate::domain::variable::{Scope, VariableKey, VariableRecord};
+use crate::domain::variable::{Scope, ScopeLife, VariableKey, VariableRecord};
 use crate::domain::version::Version;
 use crate::store::name_range::NameRange;
 use crate::store::{Lookup, VariableQuery};
 
 const ONE: &str = "
     SELECT x.version, x.value, x.secret, x.description, x.created_at, x.updated_at, x.updated_by, x.expires_at,
-           x.deleted OR coalesce(x.expires_at <= clock_timestamp() + $5::int8 * interval '1 microsecond', false) AS gone
+           x.deleted OR x.session_life IS DISTINCT FROM $6
+             OR coalesce(x.expires_at <= clock_timestamp() + $5::int8 * interval '1 microsecond', false) AS gone
     FROM variable x WHERE x.tenant_id = $1 AND x.scope_kind = $2 AND x.scope_id = $3 AND x.name = $4";
 
 /// The rows of a page, cut where the values before a row have filled it. `found` counts one row more than the page may hold, so that
@@ -24,7 +25,7 @@ const PAGE: &str = "
     WITH found AS MATERIALIZED (
       SELECT x.name, octet_length(x.value) AS size FROM variable x
       WHERE x.tenant_id = $1 AND x.scope_kind = $2 AND x.scope_id = $3 AND x.name >= $5 AND x.name < $6
-        AND ($7::text[] IS NULL OR x.name = ANY ($7)) AND NOT x.deleted
+        AND ($7::text[] IS NULL OR x.name = ANY ($7)) AND NOT x.deleted AND x.session_life IS NOT DISTINCT FROM $10
         AND (x.expires_at IS NULL OR x.expires_at > (SELECT clock_timestamp() + $4::int8 * interval '1 microsecond'))
       ORDER BY x.name LIMIT $8 + 1),
     page AS MATERIALIZED (
@@ -37,7 +38,7 @@ const PAGE: &str = "
     ORDER BY p.name";
 
 /// Greater than every name, in bytes: the greatest character more often than a name can hold it.
-fn behind_all_names() -> String {
+pub(super) fn behind_all_names() -> String {
     "\u{10FFFF}".repeat(crate::domain::id::MAX_NAME_BYTES / 4 + 1)
 }
 
@@ -45,6 +46,7 @@ fn behind_all_names() -> String {
 pub(super) struct GetVariable<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) key: &'a VariableKey,
+    pub(super) life: ScopeLife,
 }
 
 impl Work for GetVariable<'_> {
@@ -58,6 +60,7 @@ impl Work for GetVariable<'_> {
             .bind(self.key.scope.id())
             .bind(self.key.name.as_str())
             .bind(offset)
+            .bind(self.life.map(Version::get))
             .fetch_optional(connection)
             .await?;
         let Some(row) = row else { return Ok(Lookup::Absent) };
@@ -72,6 +75,7 @@ impl Work for GetVariable<'_> {
 pub(super) struct ListVariables<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) scope: &'a Scope,
+    pub(super) life: ScopeLife,
     pub(super) query: &'a VariableQuery,
 }
 
@@ -92,11 +96,11 @@ impl Work for ListVariables<'_> {
             .bind((!names.is_empty()).then_some(names))
             .bind(i64::try_from(self.query.limit).unwrap_or(i64::MAX - 1))
             .bind(i64::try_from(self.query.max_bytes.max(1)).unwrap_or(i64::MAX))
+            .bind(self.life.map(Version::get))
             .fetch_all(connection)
             .await?;
-        let found: i64 = rows.first().map(|row| row.try_get("found")).transpose()?.unwrap_or(0);
         let items = rows.iter().map(|row| self.item(row)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Page { more: usize::try_from(found).unwrap_or(usize::MAX) > items.len(), items })
+        Ok(Page { more: rows::found_more(&rows, items.len())?, items })
     }
 }
 
@@ -108,7 +112,8 @@ impl ListVariables<'_> {
     }
 }
 
-fn record(key: VariableKey, row: &PgRow) -> Result<VariableRecord, Failure> {
+/// The record in a row of `variable`.
+pub(super) fn record(key: VariableKey, row: &PgRow) -> Result<VariableRecord, Failure> {
     let version: Version = rows::version(row, "version")?;
     let value: Option<&str> = row.try_get("value")?;
     Ok(VariableRecord {

@@ -4,11 +4,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
-use super::rows::{Columns, Verdict, mark};
+use super::keys::{self, Keep};
+use super::rows::{Columns, Verdict, changes, mark};
 use super::variable_sql;
 use super::work::{Work, Written};
+use crate::domain::commit::Resource;
 use crate::domain::id::TenantId;
-use crate::domain::variable::{VariableDocument, VariableKey, VariableRecord};
+use crate::domain::variable::{Expiry, ScopeLife, VariableDocument, VariableKey, VariableRecord};
 use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext, answer};
 
@@ -16,6 +18,7 @@ use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext
 pub(super) struct VariablePut<'a> {
     pub(super) context: &'a WriteContext,
     pub(super) key: &'a VariableKey,
+    pub(super) life: ScopeLife,
     pub(super) expected: Expected,
     pub(super) document: &'a VariableDocument,
 }
@@ -47,44 +50,35 @@ impl Work for PutVariables<'_> {
             .bind(columns.fingerprint)
             .bind(self.rows.iter().map(|row| row.key.scope.to_string()).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| row.document.description.as_deref()).collect::<Vec<_>>())
-            .bind(self.rows.iter().map(|row| row.document.ttl_seconds).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(seconds_to_live).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| &*row.document.value).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.life.map(Version::get)).collect::<Vec<_>>())
             .fetch_all(&mut *connection)
             .await?;
         let outcomes = self.rows.iter().zip(&answers).map(|(row, answer)| outcome(row, answer)).collect::<Result<Vec<_>, _>>()?;
-        self.keep_answers(connection, offset, &outcomes).await?;
-        Ok(Written { mark: mark(&answers)?, output: outcomes })
+        keys::keep(connection, self.tenant, offset, self.answers(&outcomes)?).await?;
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |record| record.version);
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
 }
 
 impl PutVariables<'_> {
-    async fn keep_answers(&self, connection: &mut PgConnection, offset: i64, outcomes: &[Outcome<VariableRecord>]) -> Result<(), Failure> {
-        let (mut keys, mut fingerprints, mut versions, mut statuses, mut answers) = (vec![], vec![], vec![], vec![], vec![]);
+    fn answers<'a>(&'a self, outcomes: &[Outcome<VariableRecord>]) -> Result<Vec<Keep<'a>>, Failure> {
+        let mut answers = Vec::new();
         for (row, outcome) in self.rows.iter().zip(outcomes) {
-            let (Some(idempotency), Outcome::Applied { created, record }) = (row.context.idempotency, outcome) else { continue };
-            keys.push(idempotency.key);
-            fingerprints.push(idempotency.fingerprint);
-            versions.push(record.version.get());
-            statuses.push(if *created { 201_i16 } else { 200 });
-            answers.push(answer::from_variable(record)?);
+            let Outcome::Applied { created, record } = outcome else { continue };
+            if row.context.idempotency.is_some() {
+                let (status, version) = (if *created { 201 } else { 200 }, record.version.get());
+                answers.push(Keep { context: row.context, status, version, state_id: None, answer: Some(answer::from_variable(record)?) });
+            }
         }
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let expected = keys.len();
-        let kept = sqlx::query(variable_sql::KEEP_ANSWERS)
-            .bind(self.tenant.as_str())
-            .bind(offset)
-            .bind(IDEMPOTENCY_SECONDS)
-            .bind(keys)
-            .bind(fingerprints)
-            .bind(versions)
-            .bind(statuses)
-            .bind(answers)
-            .fetch_all(connection)
-            .await?;
-        if kept.len() == expected { Ok(()) } else { Err(Failure::KeyRaced) }
+        Ok(answers)
     }
+}
+
+/// What a cache knows a variable as.
+pub(super) fn resource(key: &VariableKey) -> Resource {
+    Resource::Variable(key.clone())
 }
 
 fn outcome(put: &VariablePut<'_>, row: &PgRow) -> Result<Outcome<VariableRecord>, Failure> {
@@ -115,10 +109,20 @@ fn written(put: &VariablePut<'_>, version: Version, row: &PgRow) -> Result<Varia
     })
 }
 
+/// Seconds to live as the statement takes them: NULL never, -1 as before. The latter is for a version that is there only.
+fn seconds_to_live(row: &VariablePut<'_>) -> Option<i64> {
+    match row.document.expiry {
+        Expiry::In(seconds) => Some(seconds),
+        Expiry::Unchanged if matches!(row.expected, Expected::Exactly(_)) => Some(-1),
+        Expiry::Never | Expiry::Unchanged => None,
+    }
+}
+
 /// One variable to delete.
 pub(super) struct VariableDelete<'a> {
     pub(super) context: &'a WriteContext,
     pub(super) key: &'a VariableKey,
+    pub(super) life: ScopeLife,
     pub(super) expected: Expected,
 }
 
@@ -148,9 +152,11 @@ impl Work for DeleteVariables<'_> {
             .bind(columns.idem)
             .bind(columns.fingerprint)
             .bind(self.rows.iter().map(|row| row.key.scope.to_string()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.life.map(Version::get)).collect::<Vec<_>>())
             .fetch_all(connection)
             .await?;
-        let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<_, _>>()?;
-        Ok(Written { mark: mark(&answers)?, output: outcomes })
+        let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |tombstone| tombstone.version);
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
 }

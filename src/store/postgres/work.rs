@@ -1,6 +1,7 @@
 //! Running a piece of work in a transaction: time limits, second attempts, and the answer to a COMMIT whose answer was lost.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 use sqlx::PgConnection;
@@ -8,7 +9,9 @@ use sqlx::PgConnection;
 use super::PostgresStore;
 use super::epoch::{self, Epoch, Fate, Mark};
 use super::failure::Failure;
-use super::transaction::{self, Limits};
+use super::observer::Told;
+use super::transaction::{self, Durability, Limits};
+use crate::domain::commit::Change;
 use crate::domain::id::TenantId;
 use crate::store::StoreError;
 
@@ -31,9 +34,24 @@ pub(super) trait Work: Sync {
 /// What a write answers, when its transaction commits.
 pub(super) struct Written<T> {
     /// How the transaction can be told afterwards, when it has anything to commit.
-    pub(super) mark: Option<Mark>,
+    mark: Option<Mark>,
     /// The answer.
-    pub(super) output: T,
+    output: T,
+    /// What the transaction changes, for the observer.
+    changes: Vec<Change>,
+    is_kept: bool,
+}
+
+impl<T> Written<T> {
+    /// The transaction is to be committed.
+    pub(super) fn kept(mark: Option<Mark>, output: T, changes: Vec<Change>) -> Self {
+        Self { mark, output, changes, is_kept: true }
+    }
+
+    /// Whatever the transaction has done is to be undone: the answer is that nothing was written.
+    pub(super) fn nothing(output: T) -> Self {
+        Self { mark: None, output, changes: Vec::new(), is_kept: false }
+    }
 }
 
 /// The tenants that have a row.
@@ -96,19 +114,66 @@ impl PostgresStore {
         let epoch = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_known = self.tenants.contains(tenant);
         let offset = self.clock.offset_microseconds();
-        let (written, committed) = transaction::write(self.limits(), tenant, async |connection| {
+        let is_kept = |(written, _): &(Written<T>, Told<'_>)| written.is_kept;
+        let ((written, told), committed) = transaction::write(self.limits(), tenant, Durability::Full, is_kept, async |connection| {
             if !is_known {
                 let insert = sqlx::query("INSERT INTO tenant (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING");
                 insert.bind(tenant.as_str()).execute(&mut *connection).await?;
             }
-            work.run(connection, offset).await
+            let mut written = work.run(connection, offset).await?;
+            if written.mark.is_none() && !written.changes.is_empty() {
+                written.mark = Mark::read(connection, tenant).await?;
+            }
+            // The last thing before COMMIT, so that nothing can fail between them.
+            let told = self.observer.before_commit(std::mem::take(&mut written.changes));
+            Ok((written, told))
         })
         .await?;
-        match committed {
-            Ok(()) => self.tenants.insert(tenant),
-            Err(failure) => self.settle(failure, tenant, written.mark.as_ref(), epoch.as_ref()).await?,
+        let settled = match committed {
+            Ok(()) => Ok(()),
+            Err(failure) => self.settle(failure, tenant, written.mark.as_ref(), epoch.as_ref()).await,
+        };
+        let writes = told.count();
+        match settled {
+            Ok(()) => told.committed(),
+            Err(failure @ Failure::Store(StoreError::OutcomeUnknown(_))) => {
+                told.committed();
+                return Err(failure);
+            }
+            Err(failure) => {
+                told.rolled_back();
+                return Err(failure);
+            }
+        }
+        if written.is_kept {
+            self.tenants.insert(tenant);
+        }
+        if writes > 0 {
+            self.groups.fetch_add(1, Ordering::Relaxed);
+            self.rows.fetch_add(writes, Ordering::Relaxed);
         }
         Ok(written.output)
+    }
+
+    /// Runs a write that is only a hint, which a crash of the database may take away: without version, observer or row of its tenant.
+    pub(super) async fn hint<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, StoreError> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            let offset = self.clock.offset_microseconds();
+            let run = transaction::write(
+                self.limits(),
+                tenant,
+                Durability::Relaxed,
+                |_| true,
+                async |connection| work.run(connection, offset).await,
+            );
+            match run.await.and_then(|(output, committed)| committed.map(|()| output)) {
+                Ok(output) => return Ok(output),
+                Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a hint is written again"),
+                Err(failure) => return Err(failure.into_store_error(W::TABLE)),
+            }
+        }
     }
 
     /// Finds out whether a transaction is committed although COMMIT failed. Without a mark it had nothing to commit that counts.

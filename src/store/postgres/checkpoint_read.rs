@@ -1,0 +1,167 @@
+//! Reading checkpoints. All go through the head: those of another incarnation of the execution are not there.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::failure::Failure;
+use super::rows;
+use super::time::{FIRST_MOMENT, LAST_MOMENT};
+use super::work::Work;
+use crate::domain::checkpoint::{CheckpointItem, CheckpointKey, CheckpointPosition, CheckpointQuery, CheckpointRecord};
+use crate::domain::id::{CheckpointId, ExecutionId, TenantId, WorkflowId};
+use crate::domain::page::MAX_PAGE_BYTES;
+use crate::domain::state::{StateDocument, StateKey};
+use crate::domain::version::Version;
+use crate::store::{CheckpointPage, Lookup};
+
+const ONE: &str = "
+    SELECT c.version, c.state_version, c.created_at, c.created_by, c.size, c.label, c.metadata, c.body, c.deleted
+    FROM execution_state x JOIN checkpoint c ON c.tenant_id = $1 AND c.state_id = x.state_id AND c.checkpoint_id = $4
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
+
+/// Newest first, behind the position $3 to $5 and not older than $2, cut where the metadata before a row have filled a page. `found`
+/// counts one row more than the page may hold. Within one execution its key gives the rows; else the order of the list.
+macro_rules! page {
+    ($from:literal) => {
+        concat!(
+            "WITH found AS MATERIALIZED (
+               SELECT c.state_id, c.checkpoint_id, c.created_at, octet_length(c.metadata) AS size FROM ",
+            $from,
+            " AND NOT c.deleted AND c.created_at > $2 AND c.created_at <= $3 AND (c.created_at, c.state_id, c.checkpoint_id) < ($3, $4, $5)
+               ORDER BY c.created_at DESC, c.state_id DESC, c.checkpoint_id DESC LIMIT $6 + 1),
+             page AS MATERIALIZED (
+               SELECT * FROM (SELECT state_id, checkpoint_id, row_number() OVER w AS position, sum(size) OVER w - size AS before
+                              FROM found WINDOW w AS (ORDER BY created_at DESC, state_id DESC, checkpoint_id DESC)) f
+               WHERE f.position <= $6 AND f.before < $7)
+             SELECT c.state_id, c.checkpoint_id, c.workflow_id, c.execution_id, c.version, c.state_version, c.created_at, c.created_by,
+                    c.size, c.label, c.metadata, (SELECT count(*) FROM found) AS found
+             FROM page p CROSS JOIN LATERAL (
+               SELECT * FROM checkpoint y WHERE y.tenant_id = $1 AND y.state_id = p.state_id AND y.checkpoint_id = p.checkpoint_id LIMIT 1) c
+             ORDER BY p.position"
+        )
+    };
+}
+
+const OF_EXECUTION: &str = page!(
+    "execution_state x JOIN checkpoint c ON c.tenant_id = $1 AND c.state_id = x.state_id
+     WHERE x.tenant_id = $1 AND x.workflow_id = $8 AND x.execution_id = $9"
+);
+
+const OF_ALL: &str = page!(
+    "checkpoint c
+       JOIN LATERAL (SELECT y.state_id FROM execution_state y WHERE y.tenant_id = $1 AND y.workflow_id = c.workflow_id
+                       AND y.execution_id = c.execution_id LIMIT 1) x ON x.state_id = c.state_id
+     WHERE c.tenant_id = $1 AND ($8::text IS NULL OR c.workflow_id = $8) AND ($9::text IS NULL OR c.execution_id = $9)"
+);
+
+/// Reads one checkpoint.
+pub(super) struct GetCheckpoint<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) key: &'a CheckpointKey,
+}
+
+impl Work for GetCheckpoint<'_> {
+    type Output = Lookup<CheckpointRecord>;
+    const TABLE: &'static str = "checkpoint";
+
+    async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
+        find(connection, self.tenant, self.key).await
+    }
+}
+
+/// Reads one checkpoint.
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    key: &CheckpointKey,
+) -> Result<Lookup<CheckpointRecord>, Failure> {
+    let row = sqlx::query(ONE)
+        .bind(tenant.as_str())
+        .bind(key.state.workflow.as_str())
+        .bind(key.state.execution.as_str())
+        .bind(key.checkpoint.as_str())
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(Lookup::Absent) };
+    if row.try_get("deleted")? {
+        return Ok(Lookup::Gone(rows::version(&row, "version")?));
+    }
+    Ok(Lookup::Live(record(key.clone(), &row)?))
+}
+
+/// Reads a page of checkpoints.
+pub(super) struct ListCheckpoints<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) query: &'a CheckpointQuery,
+}
+
+impl Work for ListCheckpoints<'_> {
+    type Output = CheckpointPage;
+    const TABLE: &'static str = "checkpoint";
+
+    async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
+        let query = self.query;
+        let of_one = query.workflow.is_some() && query.execution.is_some();
+        let after = query.after.as_ref();
+        let rows = sqlx::query(if of_one { OF_EXECUTION } else { OF_ALL })
+            .bind(self.tenant.as_str())
+            .bind(query.created_after.unwrap_or(FIRST_MOMENT))
+            .bind(after.map_or(LAST_MOMENT, |position| position.created_at))
+            .bind(after.map_or(i64::MAX, |position| position.incarnation))
+            .bind(after.map_or("", |position| position.checkpoint.as_str()))
+            .bind(i64::try_from(query.limit).unwrap_or(i64::MAX - 1))
+            .bind(i64::try_from(MAX_PAGE_BYTES).unwrap_or(i64::MAX))
+            .bind(query.workflow.as_ref().map(WorkflowId::as_str))
+            .bind(query.execution.as_ref().map(ExecutionId::as_str))
+            .fetch_all(connection)
+            .await?;
+        let items = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
+        let position = match (rows.last(), items.last()) {
+            (Some(row), Some(item)) => Some(CheckpointPosition {
+                created_at: item.created_at,
+                checkpoint: item.key.checkpoint.clone(),
+                incarnation: row.try_get("state_id")?,
+            }),
+            _ => None,
+        };
+        Ok(CheckpointPage { more: rows::found_more(&rows, items.len())?, items, position })
+    }
+}
+
+fn listed(row: &PgRow) -> Result<CheckpointItem, Failure> {
+    let (workflow, execution, checkpoint): (&str, &str, &str) =
+        (row.try_get("workflow_id")?, row.try_get("execution_id")?, row.try_get("checkpoint_id")?);
+    let key = CheckpointKey {
+        state: StateKey {
+            workflow: WorkflowId::parse(workflow).map_err(|why| Failure::corrupt(format!("workflow_id {why}")))?,
+            execution: ExecutionId::parse(execution).map_err(|why| Failure::corrupt(format!("execution_id {why}")))?,
+        },
+        checkpoint: CheckpointId::parse(checkpoint).map_err(|why| Failure::corrupt(format!("checkpoint_id {why}")))?,
+    };
+    item(key, row)
+}
+
+fn item(key: CheckpointKey, row: &PgRow) -> Result<CheckpointItem, Failure> {
+    let version: Version = rows::version(row, "version")?;
+    let metadata: Option<&str> = row.try_get("metadata")?;
+    Ok(CheckpointItem {
+        key,
+        version,
+        label: row.try_get("label")?,
+        metadata: metadata.ok_or_else(|| Failure::corrupt(format!("version {version} has no metadata")))?.into(),
+        state_version: row.try_get::<Option<i64>, _>("state_version")?.map(|_| rows::version(row, "state_version")).transpose()?,
+        created_at: row.try_get("created_at")?,
+        created_by: row.try_get("created_by")?,
+        size: row.try_get("size")?,
+    })
+}
+
+/// The record in a row of `checkpoint`.
+pub(super) fn record(key: CheckpointKey, row: &PgRow) -> Result<CheckpointRecord, Failure> {
+    let item = item(key, row)?;
+    let body: Option<String> = row.try_get("body")?;
+    let document = body
+        .and_then(StateDocument::from_stored)
+        .ok_or_else(|| Failure::corrupt(format!("the body of version {} is not a state", item.version)))?;
+    Ok(CheckpointRecord { item, document })
+}

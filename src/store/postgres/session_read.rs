@@ -1,0 +1,132 @@
+//! Reading sessions. One that has expired is not there, whatever a sweeper does, and neither is one that is out of reach.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row as _};
+
+use super::failure::Failure;
+use super::rows;
+use super::session_sql::record;
+use super::session_write::reached;
+use super::work::Work;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{SessionId, TenantId, UserId};
+use crate::domain::page::{MAX_PAGE_BYTES, Page};
+use crate::domain::session::{Reach, SessionQuery, SessionRecord};
+use crate::store::Lookup;
+
+const ONE: &str = concat!(
+    "SELECT x.data, x.deleted OR x.expires_at <= clock_timestamp() + $3::int8 * interval '1 microsecond' AS gone, ",
+    record!("x"),
+    " FROM session x WHERE x.tenant_id = $1 AND x.session_id = $2"
+);
+
+/// The live sessions behind $2 and with `$filter`, cut where the data before a row has filled a page. `found` counts one row more than the
+/// page may hold, so that it tells whether more follow.
+macro_rules! page {
+    ($filter:literal) => {
+        concat!(
+            "WITH found AS MATERIALIZED (
+               SELECT x.session_id, octet_length(x.data) AS size FROM session x
+               WHERE x.tenant_id = $1 AND x.session_id > $2 AND NOT x.deleted
+                 AND x.expires_at > (SELECT clock_timestamp() + $3::int8 * interval '1 microsecond')",
+            $filter,
+            " ORDER BY x.session_id LIMIT $4 + 1),
+             page AS MATERIALIZED (
+               SELECT session_id FROM (SELECT session_id, row_number() OVER w AS position, sum(size) OVER w - size AS before
+                                       FROM found WINDOW w AS (ORDER BY session_id)) f
+               WHERE f.position <= $4 AND f.before < $5)
+             SELECT x.data, ",
+            record!("x"),
+            ", (SELECT count(*) FROM found) AS found
+             FROM page p CROSS JOIN LATERAL (
+               SELECT * FROM session y WHERE y.tenant_id = $1 AND y.session_id = p.session_id LIMIT 1) x
+             ORDER BY p.session_id"
+        )
+    };
+}
+
+const ALL: &str = page!("");
+const OWN: &str = page!(" AND x.subject = $6");
+
+/// Reads one session.
+pub(super) struct GetSession<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) id: &'a SessionId,
+    pub(super) reach: &'a Reach,
+}
+
+impl Work for GetSession<'_> {
+    type Output = Lookup<SessionRecord>;
+    const TABLE: &'static str = "session";
+
+    async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
+        let row = sqlx::query(ONE).bind(self.tenant.as_str()).bind(self.id.as_str()).bind(offset).fetch_optional(connection).await?;
+        let Some(row) = row else { return Ok(Lookup::Absent) };
+        // Its tombstone too says that it was there.
+        if !self.reach.covers(&owner(&row)?) {
+            return Ok(Lookup::Absent);
+        }
+        if row.try_get("gone")? {
+            return Ok(Lookup::Gone(rows::version(&row, "version")?));
+        }
+        Ok(Lookup::Live(record(self.id.clone(), &row)?))
+    }
+}
+
+/// Reads a page of sessions.
+pub(super) struct ListSessions<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) query: &'a SessionQuery,
+}
+
+impl Work for ListSessions<'_> {
+    type Output = Page<SessionRecord>;
+    const TABLE: &'static str = "session";
+
+    async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
+        let owner = reached(&self.query.reach);
+        // No id is empty, so all of them lie behind the empty one.
+        let query = sqlx::query(if owner.is_some() { OWN } else { ALL })
+            .bind(self.tenant.as_str())
+            .bind(self.query.after.as_ref().map_or("", SessionId::as_str))
+            .bind(offset)
+            .bind(i64::try_from(self.query.limit).unwrap_or(i64::MAX - 1))
+            .bind(i64::try_from(MAX_PAGE_BYTES).unwrap_or(i64::MAX));
+        let query = if let Some(owner) = owner { query.bind(owner) } else { query };
+        let rows = query.fetch_all(connection).await?;
+        let items = rows.iter().map(item).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page { more: rows::found_more(&rows, items.len())?, items })
+    }
+}
+
+fn item(row: &PgRow) -> Result<SessionRecord, Failure> {
+    let id: &str = row.try_get("session_id")?;
+    record(SessionId::parse(id).map_err(|why| Failure::corrupt(format!("session_id {why}")))?, row)
+}
+
+fn owner(row: &PgRow) -> Result<UserId, Failure> {
+    let subject: &str = row.try_get("subject")?;
+    UserId::parse(subject).map_err(|why| Failure::corrupt(format!("subject {why}")))
+}
+
+/// The record in a row of `session`.
+pub(super) fn record(id: SessionId, row: &PgRow) -> Result<SessionRecord, Failure> {
+    let version = rows::version(row, "version")?;
+    let data: Option<&str> = row.try_get("data")?;
+    let created_at: Timestamp = row.try_get("created_at")?;
+    let cap: Option<Timestamp> = row.try_get("max_expires_at")?;
+    Ok(SessionRecord {
+        id,
+        owner: owner(row)?,
+        version,
+        life: rows::version(row, "created_version")?,
+        data: data.ok_or_else(|| Failure::corrupt(format!("version {version} has no data")))?.into(),
+        ttl_seconds: row.try_get::<i64, _>("ttl_ms")? / 1000,
+        sliding: row.try_get("sliding")?,
+        max_ttl_seconds: cap.map(|cap| (cap.as_microseconds() - created_at.as_microseconds()) / 1_000_000),
+        created_at,
+        updated_at: row.try_get("updated_at")?,
+        written_expires_at: row.try_get("written_expires_at")?,
+        expires_at: row.try_get("expires_at")?,
+    })
+}
