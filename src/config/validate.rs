@@ -52,6 +52,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     auth(&config.auth, &config.server, &mut found);
     secrets(&config.secrets, &mut found);
     cache(&config.cache, &mut found);
+    jobs(config, &mut found);
     limits(&config.limits, &mut found);
     log_level(&config.log.level, &mut found);
     found.0
@@ -226,6 +227,17 @@ fn cache(cache: &CacheConfig, found: &mut Problems) {
     found.time("cache.negative_ttl_ms", cache.negative_ttl_ms);
     found.time("cache.floor_ms", cache.floor_ms);
     found.range("cache.floor_entries", cache.floor_entries, 1, 16 * 1024 * 1024);
+}
+
+/// A statement that began before the first step of a removal must have ended before the second one.
+fn jobs(config: &Config, found: &mut Problems) {
+    let jobs = &config.jobs;
+    found.time("jobs.sweep_interval_ms", jobs.sweep_interval_ms);
+    found.time("jobs.sweep_budget_ms", jobs.sweep_budget_ms);
+    found.range("jobs.sweep_rows", jobs.sweep_rows, 1, 100_000);
+    found.range("jobs.log_seconds", jobs.log_seconds, 3600, 3_153_600_000);
+    let least = i64::try_from(config.database.statement_timeout_ms.0.div_ceil(100)).unwrap_or(i64::MAX);
+    found.range("jobs.floor_seconds", jobs.floor_seconds, least.max(1), i64::from(u32::MAX));
 }
 
 fn limits(limits: &LimitsConfig, found: &mut Problems) {
