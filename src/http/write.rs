@@ -15,6 +15,8 @@ use crate::domain::document;
 use crate::error::{Code, Error, Result};
 use crate::service::{IdempotencyKey, WriteRequest};
 
+/// Greatest body that is read where the request is handled: some tenths of a millisecond of work.
+const MAX_INLINE_BYTES: usize = 64 * 1024;
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
@@ -71,12 +73,23 @@ pub(super) struct Write<B> {
 }
 
 impl<B: BodyKind> Write<B> {
-    /// The body as one validated JSON document.
+    /// Validates the body as one JSON document and reads it. A large one is read on a thread of its own: it takes too long for one that
+    /// other requests wait for.
     ///
     /// # Errors
-    /// What [`document::validate`] finds.
-    pub(super) fn document(&self) -> Result<&str> {
-        Ok(document::validate(&self.body)?)
+    /// What [`document::validate`] or `read` finds.
+    pub(super) async fn read<T, E>(&self, read: fn(&str) -> Result<T, E>) -> Result<T>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        if self.body.len() <= MAX_INLINE_BYTES {
+            return Ok(read(document::validate(&self.body)?)?);
+        }
+        let body = self.body.clone();
+        let reading = tokio::task::spawn_blocking(move || -> Result<T> { Ok(read(document::validate(&body)?)?) });
+        reading.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error)))
     }
 }
 

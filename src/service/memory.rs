@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{Done, Freshness, IdempotencyKey, WriteRequest};
 use crate::domain::principal::Principal;
-use crate::domain::version::{Expected, Tags, Version};
+use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::store::{self, Idempotency, Lookup, Outcome, Store, StoreError, WriteContext};
@@ -125,7 +125,7 @@ impl Memory {
                         return Ok(Attempt::Outcome(Outcome::Refused { current: version }));
                     }
                     // With a key the store is asked even when the condition fails: it may hold the answer of an equal request.
-                    let expected = if met { exactly(version) } else { failing(&precondition.if_match) };
+                    let expected = if met { exactly(version) } else { never() };
                     match write(Arc::clone(&store), context.clone(), expected).await? {
                         Outcome::Refused { current } if met && precondition.is_met_by(current) => {}
                         outcome => return Ok(Attempt::Outcome(outcome)),
@@ -159,13 +159,9 @@ fn exactly(version: Option<Version>) -> Expected {
     version.map_or(Expected::Absent, Expected::Exactly)
 }
 
-/// An expectation that fails unless the failed condition has come true meanwhile.
-fn failing(if_match: &Option<Tags>) -> Expected {
-    match if_match {
-        Some(Tags::Versions(versions)) => versions.first().copied().map_or(Expected::Absent, Expected::Exactly),
-        Some(Tags::Any) => Expected::Present,
-        None => Expected::Absent,
-    }
+/// An expectation that nothing meets: no key ever reaches the last version.
+fn never() -> Expected {
+    Version::new(Version::MAX).map_or(Expected::Absent, Expected::Exactly)
 }
 
 fn conclude<R>(outcome: Outcome<R>, version_of: fn(&R) -> Version, absent: Code) -> Result<Done<R>> {

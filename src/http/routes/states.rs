@@ -244,7 +244,7 @@ fn location(key: &StateKey) -> String {
     request_body(content = StateWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = StateView), (status = 201, description = "Created", body = StateView)))]
 async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StateBody>) -> Result<Response> {
-    let document = StateDocument::parse(write.document()?)?;
+    let document = write.read(StateDocument::parse).await?;
     let location = location(&key);
     let done = state.services.states.put(&write.request, key, document).await?;
     answer::written(&done, write.minimal, &location, StateView::of)
@@ -263,10 +263,11 @@ async fn get_state(
     query: Query,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    let record = match query.version("version")? {
-        Some(version) => state.services.states.get_version(&caller, &key, version).await?,
-        None => state.services.states.get(&caller, &key, headers.freshness).await?,
+    let found = match query.version("version")? {
+        Some(version) => state.services.states.get_version(&caller, &key, version).await,
+        None => state.services.states.get(&caller, &key, headers.freshness).await,
     };
+    let record = answer::found(&headers, found)?;
     answer::read(&headers, record.version, &StateView::of(&record)?)
 }
 
@@ -316,6 +317,6 @@ async fn get_state_version(
     StateVersionPath(key, version): StateVersionPath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    let record = state.services.states.get_version(&caller, &key, version).await?;
+    let record = answer::found(&headers, state.services.states.get_version(&caller, &key, version).await)?;
     answer::read(&headers, record.version, &StateView::of(&record)?)
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{MAX_NAME_BYTES, VariableName};
+use crate::domain::id::VariableName;
 use crate::domain::principal::Permission;
 use crate::domain::variable::{VariableInput, VariableKey, VariableRecord};
 use crate::error::{Code, Error, Result};
@@ -176,7 +176,7 @@ fn location(key: &VariableKey) -> String {
     request_body(content = VariableWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = VariableView), (status = 201, description = "Created", body = VariableView)))]
 async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): VariablePath, write: Write<SmallBody>) -> Result<Response> {
-    let input = VariableInput::parse(write.document()?)?;
+    let input = write.read(VariableInput::parse).await?;
     let location = location(&key);
     let done = state.services.variables.put(&write.request, key, input).await?;
     answer::written(&done, write.minimal, &location, VariableView::of)
@@ -193,7 +193,7 @@ async fn get_variable(
     VariablePath(key): VariablePath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    let record = state.services.variables.get(&caller, &key, headers.freshness).await?;
+    let record = answer::found(&headers, state.services.variables.get(&caller, &key, headers.freshness).await)?;
     answer::read(&headers, record.version, &VariableView::of(&record)?)
 }
 
@@ -230,7 +230,7 @@ async fn list_variables(
     if !matches!(prefix, "" | "." | "..")
         && let Err(error) = crate::domain::id::check_name(prefix)
     {
-        return Err(invalid(format!("The parameter prefix {error}.")).with_limit(MAX_NAME_BYTES as u64));
+        return Err(invalid(format!("The parameter prefix {error}.")));
     }
     let mut names =
         query.all("name").map(|name| VariableName::parse(name).map_err(|error| invalid(format!("The parameter name {error}."))));
