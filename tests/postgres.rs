@@ -533,7 +533,7 @@ async fn a_commit_whose_answer_is_lost_is_looked_up() {
     let key = state_key("precondition");
     for (expected, version) in [(Expected::Absent, 1), (Expected::Exactly(Version::new(1).unwrap()), 2)] {
         proxy.arm(Fault::AfterCommit);
-        match store.put_state(&context(&acme), &key, expected, &document()).await.unwrap() {
+        match store.put_state(&context(&acme), &key, expected, &document(), Operation::Put).await.unwrap() {
             Outcome::Applied { record, .. } => assert_eq!(record.version.get(), version, "no false failure of the precondition"),
             outcome => panic!("{outcome:?}"),
         }

@@ -78,7 +78,7 @@ macro_rules! remove_tombstones {
 /// Tombstones on which nothing hangs.
 pub(super) const TOMBSTONES: [&str; 3] = [remove_tombstones!("variable"), remove_tombstones!("session"), remove_tombstones!("checkpoint")];
 
-/// Locks heads of removed executions that may go. Nothing can be hung on a locked head; what hangs on it the next statement sees.
+/// Locks heads without a state that may go. Nothing can be hung on a locked head; what hangs on it the next statement sees.
 pub(super) const LOCK_HEADS: &str = "
     SELECT x.workflow_id, x.execution_id FROM execution_state x
     WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted AND x.version <= $4
@@ -91,10 +91,14 @@ pub(super) const REMOVE_HEADS: &str = "
       AND NOT EXISTS (SELECT FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = x.state_id)
       AND NOT EXISTS (SELECT FROM checkpoint c WHERE c.tenant_id = $1 AND c.state_id = x.state_id)";
 
-/// Looks at the others again a day later. $4 is the moment.
-pub(super) const POSTPONE_HEADS: &str = "
-    UPDATE execution_state x SET sweep_at = date_trunc('hour', $4) + interval '25 hours' FROM unnest($2::text[], $3::text[]) AS u(w, e)
-    WHERE x.tenant_id = $1 AND x.workflow_id = u.w AND x.execution_id = u.e";
+/// The others stay. Those on which only tombstones hang are looked at again, at $4; the others are due again when their last checkpoint is
+/// deleted.
+pub(super) const KEEP_HEADS: &str = "
+    UPDATE execution_state x
+    SET sweep_at = CASE WHEN NOT EXISTS (SELECT FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = x.state_id)
+                         AND NOT EXISTS (SELECT FROM checkpoint c WHERE c.tenant_id = $1 AND c.state_id = x.state_id AND NOT c.deleted)
+                        THEN date_trunc('hour', $4::timestamptz) + interval '1 hour' END
+    FROM unnest($2::text[], $3::text[]) AS u(w, e) WHERE x.tenant_id = $1 AND x.workflow_id = u.w AND x.execution_id = u.e";
 
 /// Removes answers that count as absent already.
 pub(super) const IDEMPOTENCY_KEYS: &str = "
