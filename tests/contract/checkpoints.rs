@@ -59,7 +59,8 @@ pub(super) async fn of_a_given_state(bench: &Bench) {
     assert_eq!(bench.state(&writer, &key.state).await.live(), None, "no state comes of it");
     assert_eq!(bench.store.state_history(&writer.tenant, &key.state, HISTORY).await.unwrap(), None);
     assert_eq!(bench.store.delete_state(&writer, &key.state, Expected::Any).await.unwrap(), Outcome::Absent);
-    let (created, first) = applied(bench.store.put_state(&writer, &key.state, Expected::Absent, &document(SMALL), Operation::Put).await.unwrap());
+    let (created, first) =
+        applied(bench.store.put_state(&writer, &key.state, Expected::Absent, &document(SMALL), Operation::Put).await.unwrap());
     assert_eq!((created, first.version, first.created_at), (true, version(1), first.updated_at), "as if nothing had been there");
     let other = applied(create(bench, &writer, &checkpoint("e", "d"), &of_given(ODD_STATE)).await).1;
     assert_eq!((other.item.state_version, other.document), (None, document(ODD_STATE)), "a given one is not the current one");
@@ -133,7 +134,10 @@ pub(super) async fn restored_onto_a_live_state(bench: &Bench) {
     let replay = replayed(restore(keyed, Expected::Any).await);
     assert_eq!((replay.status, replay.version, replay.record), (200, version(3), Some(three)));
     let history = bench.store.state_history(&writer.tenant, &key.state, HISTORY).await.unwrap().unwrap();
-    assert_eq!((history.items.len(), history.items[0].operation, history.items[0].checkpoint.as_deref()), (3, Operation::Restore, Some("c")));
+    assert_eq!(
+        (history.items.len(), history.items[0].operation, history.items[0].checkpoint.as_deref()),
+        (3, Operation::Restore, Some("c"))
+    );
     assert_eq!((history.items[1].operation, history.items[1].checkpoint.as_deref()), (Operation::Put, None));
     delete(bench, &writer, &key).await;
     assert_eq!(restore(writer.clone(), Expected::Any).await, Outcome::Absent, "deleted");
@@ -242,9 +246,15 @@ pub(super) async fn listed_over_executions(bench: &Bench) {
         execution: execution.map(|id| ExecutionId::parse(id).unwrap()),
         ..CheckpointQuery::default()
     };
-    for (workflow, execution) in
-        [(None, None), (Some("w"), None), (Some("v"), None), (None, Some("e")), (Some("w"), Some("e")), (Some("v"), Some("f")), (Some("x"), None)]
-    {
+    for (workflow, execution) in [
+        (None, None),
+        (Some("w"), None),
+        (Some("v"), None),
+        (None, Some("e")),
+        (Some("w"), Some("e")),
+        (Some("v"), Some("f")),
+        (Some("x"), None),
+    ] {
         let fits = |item: &&CheckpointItem| {
             workflow.is_none_or(|id| item.key.state.workflow.as_str() == id)
                 && execution.is_none_or(|id| item.key.state.execution.as_str() == id)
@@ -276,7 +286,13 @@ pub(super) async fn listed_at_one_moment(bench: &Bench) {
             applied(create(bench, &writer, &checkpoint(execution, id), &of_given(SMALL)).await);
         }
     }
-    bench.inspector.execute("UPDATE checkpoint SET created_at = (SELECT min(created_at) FROM checkpoint WHERE tenant_id = $1) WHERE tenant_id = $1", &writer.tenant).await;
+    bench
+        .inspector
+        .execute(
+            "UPDATE checkpoint SET created_at = (SELECT min(created_at) FROM checkpoint WHERE tenant_id = $1) WHERE tenant_id = $1",
+            &writer.tenant,
+        )
+        .await;
     let all = read_all(bench, &writer, &CheckpointQuery::default(), 100).await;
     assert_eq!(all.len(), 9);
     // Executions in the order of their making, newest first; ids from the greatest down.
