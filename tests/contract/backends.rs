@@ -91,6 +91,10 @@ impl Inspector for PostgresTables {
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.0.superuser().await).await.unwrap()
     }
 
+    async fn execute(&self, sql: &'static str, tenant: &TenantId) {
+        sqlx::query(sql).bind(tenant.as_str()).execute(&mut self.0.superuser().await).await.unwrap();
+    }
+
     async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {
         let sql = "UPDATE tenant SET version_floor = $2 WHERE tenant_id = $1";
         let done = sqlx::query(sql).bind(tenant.as_str()).bind(floor).execute(&mut self.0.superuser().await).await.unwrap();
@@ -132,6 +136,10 @@ impl Inspector for SqliteFile {
     async fn count(&self, tenant: &TenantId, rows: &'static str) -> i64 {
         let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {rows} AND tenant_id = ?1"));
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
+    async fn execute(&self, sql: &'static str, tenant: &TenantId) {
+        sqlx::query(sql).bind(tenant.as_str()).execute(&mut self.connect().await).await.unwrap();
     }
 
     async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {

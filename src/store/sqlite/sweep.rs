@@ -1,4 +1,4 @@
-//! Housekeeping. Each step is one more write in the queue, with a limit on its rows: it is alone while it works, and short.
+//! Housekeeping: each step is one more write in the queue, alone while it works, and short because its rows are limited.
 //!
 //! Nothing of it is told to the observer or logged: what it removes was gone for every reader before.
 
