@@ -281,18 +281,21 @@ async fn a_write_that_is_given_up_at_its_commit_is_told_as_committed() {
     let observer = Arc::clone(&ear) as Arc<dyn CommitObserver>;
     let store = PostgresStore::open(&database.config(), Clock::new(), OpenMode::Serve, observer).await.unwrap();
     let acme = context("acme");
+    let mut given_up = 0;
     for (key, document) in (0..200).map(|number| (state(&format!("e{number}")), document())) {
         let mut write = Box::pin(store.put_state(&acme, &key, Expected::Any, &document, Operation::Put));
-        // Dropped as soon as it has told: COMMIT is on its way.
-        while ear.0.lock().unwrap().is_empty() {
-            let polled = std::future::poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await;
-            assert!(polled.is_pending(), "the write ended before it was given up");
+        // Dropped as soon as it has told: COMMIT is on its way, unless its answer was quicker.
+        let mut is_pending = true;
+        while is_pending && ear.0.lock().unwrap().is_empty() {
+            is_pending = std::future::poll_fn(|context| Poll::Ready(write.as_mut().poll(context))).await.is_pending();
             tokio::task::yield_now().await;
         }
         drop(write);
+        given_up += usize::from(is_pending);
         let execution = key.execution.as_str();
         assert_eq!(ear.heard(), [format!("before {execution} 1"), format!("committed {execution} 1")]);
     }
+    assert!(given_up > 20, "{given_up} of 200 writes were given up");
     store.close().await;
 }
 

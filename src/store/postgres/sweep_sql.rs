@@ -46,20 +46,23 @@ pub(super) const EXPIRED_VARIABLES: &str = concat!(
     WHERE x.tenant_id = $1 AND x.scope_kind = due.scope_kind AND x.scope_id = due.scope_id AND x.name = due.name"
 );
 
-/// Raises the floor to the highest tombstone that is due. Not while one below the floor still waits for its removal: else a floor that
-/// rises each time would never be old enough. Tombstones become due by the hour, so the removal catches up.
+/// Raises the floor to the highest tombstone that is due. `floor_raised_at` is set from here until the tombstones below the floor have been
+/// removed: a floor that rose meanwhile would never be old enough.
 pub(super) const RAISE_FLOOR: &str = "
     UPDATE tenant t SET version_floor = greatest(t.version_floor, due.highest), floor_raised_at = $2
-    FROM (SELECT max(d.version) AS highest, min(d.version) AS lowest FROM (
+    FROM (SELECT max(d.version) AS highest FROM (
             SELECT x.version FROM variable x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
             UNION ALL SELECT x.version FROM session x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
             UNION ALL SELECT x.version FROM checkpoint x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
             UNION ALL SELECT x.version FROM execution_state x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted) d) due
-    WHERE t.tenant_id = $1 AND due.highest IS NOT NULL AND (t.floor_raised_at IS NULL OR due.lowest > t.version_floor)";
+    WHERE t.tenant_id = $1 AND t.floor_raised_at IS NULL AND due.highest IS NOT NULL";
 
 /// The floor below which tombstones may go: every statement that began before it was raised, $3 seconds ago, has ended.
 pub(super) const FLOOR: &str = "
     SELECT t.version_floor FROM tenant t WHERE t.tenant_id = $1 AND t.floor_raised_at <= $2 - $3::int8 * interval '1 second'";
+
+/// All that could go has gone: the floor may rise again. Those that a request has locked wait until then.
+pub(super) const FREE_FLOOR: &str = "UPDATE tenant SET floor_raised_at = NULL WHERE tenant_id = $1";
 
 /// Removes tombstones not above the floor $4.
 macro_rules! remove_tombstones {

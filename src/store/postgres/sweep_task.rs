@@ -73,6 +73,9 @@ impl Sweep<'_> {
         if done < left {
             done += self.heads(connection, left - done, floor).await?;
         }
+        if done < left {
+            sqlx::query(sweep_sql::FREE_FLOOR).bind(self.tenant).execute(connection).await?;
+        }
         Ok(done)
     }
 
