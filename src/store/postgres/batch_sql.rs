@@ -13,11 +13,7 @@ macro_rules! moment {
 /// Whether the row `x` exists for the client at the time of `m`.
 macro_rules! live {
     ($moment:literal) => {
-        concat!(
-            "(NOT x.deleted AND x.session_life IS NOT DISTINCT FROM $5 AND (x.expires_at IS NULL OR x.expires_at > ",
-            $moment,
-            "))"
-        )
+        concat!("(NOT x.deleted AND x.session_life IS NOT DISTINCT FROM $5 AND (x.expires_at IS NULL OR x.expires_at > ", $moment, "))")
     };
 }
 

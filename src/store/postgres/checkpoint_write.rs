@@ -15,13 +15,13 @@ use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Tombstone, WriteContext, answer};
 
 /// $3 is the head's incarnation, $4 the checkpoint, $5 and $6 the workflow and the execution, $7 and $8 the request and its user, $9 and
-/// $10 label and metadata, $11 the given body or, when there is none, $12 the version to copy. No version is below $13, so that versions
-/// of an id grow over the removal of its execution too. No row is answered when the id is taken.
+/// $10 label and metadata, $11 the given body or, when there is none, $12 the version to copy. Versions are above $13, those of
+/// earlier incarnations. No row is answered when the id is taken.
 const CREATE: &str = "
     WITH c AS (
       INSERT INTO checkpoint AS c (tenant_id, state_id, checkpoint_id, workflow_id, execution_id, version, state_version, created_at, size,
                                    created_by, label, metadata, body)
-      SELECT $1, $3, $4, $5, $6, greatest(1 + coalesce((SELECT version_floor FROM tenant WHERE tenant_id = $1), 0), $13), v.version, m.at,
+      SELECT $1, $3, $4, $5, $6, 1 + greatest((SELECT version_floor FROM tenant WHERE tenant_id = $1), $13), v.version, m.at,
              octet_length(coalesce($11, v.body)), $8, $9, $10, coalesce($11, v.body)
       FROM (SELECT clock_timestamp() + $2::int8 * interval '1 microsecond' AS at) m
         LEFT JOIN state_version v ON v.tenant_id = $1 AND v.state_id = $3 AND v.version = $12
@@ -117,7 +117,7 @@ impl Work for CreateCheckpoint<'_> {
             .bind(&*self.new.metadata)
             .bind(self.new.document.as_ref().map(StateDocument::text))
             .bind(copied.map(Version::get))
-            .bind(head.created_version)
+            .bind(head.checkpoint_floor)
             .fetch_optional(&mut *connection)
             .await?;
         let Some(row) = row else {

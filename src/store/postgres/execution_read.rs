@@ -57,7 +57,8 @@ impl Work for ListWorkflows<'_> {
             .fetch_all(connection)
             .await?;
         let more = found.len() > self.limit;
-        let items = found.iter().take(self.limit).map(|id| WorkflowId::parse(id).map_err(|why| Failure::corrupt(format!("workflow_id {why}"))));
+        let items =
+            found.iter().take(self.limit).map(|id| WorkflowId::parse(id).map_err(|why| Failure::corrupt(format!("workflow_id {why}"))));
         Ok(Page { items: items.collect::<Result<_, _>>()?, more })
     }
 }

@@ -76,7 +76,8 @@ pub(super) struct Keep<'a> {
 
 /// Keeps the answers of those requests that have a key. [`Failure::Raced`] when another transaction has kept one meanwhile.
 pub(super) async fn keep(connection: &mut PgConnection, tenant: &TenantId, offset: i64, rows: Vec<Keep<'_>>) -> Result<(), Failure> {
-    let (mut keys, mut fingerprints, mut versions, mut statuses, mut states, mut answers) = (vec![], vec![], vec![], vec![], vec![], vec![]);
+    let (mut keys, mut fingerprints, mut versions, mut statuses, mut states, mut answers) =
+        (vec![], vec![], vec![], vec![], vec![], vec![]);
     for row in rows {
         let Some(idempotency) = row.context.idempotency else { continue };
         keys.push(idempotency.key);

@@ -36,12 +36,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// The database cannot be reached, is not migrated, or fails the test. Each is a sentence for the operator.
-    pub async fn open(
-        config: &DatabaseConfig,
-        clock: Clock,
-        mode: OpenMode,
-        observer: Arc<dyn CommitObserver>,
-    ) -> Result<Self, OpenError> {
+    pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode, observer: Arc<dyn CommitObserver>) -> Result<Self, OpenError> {
         let role = prepare(config, mode).await?;
         let login = connect::login(config)?;
         let settings = connect::Settings::new(config, role.as_deref());

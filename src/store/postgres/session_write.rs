@@ -206,4 +206,3 @@ impl Work for TouchSession<'_> {
         Ok(query.fetch_optional(connection).await?)
     }
 }
-

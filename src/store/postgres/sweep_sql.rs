@@ -54,7 +54,8 @@ pub(super) const RAISE_FLOOR: &str = "
             SELECT x.version FROM variable x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
             UNION ALL SELECT x.version FROM session x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
             UNION ALL SELECT x.version FROM checkpoint x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
-            UNION ALL SELECT x.version FROM execution_state x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted) d) due
+            UNION ALL SELECT greatest(x.version, x.checkpoint_floor) FROM execution_state x
+                      WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted) d) due
     WHERE t.tenant_id = $1 AND t.floor_raised_at IS NULL AND due.highest IS NOT NULL";
 
 /// The floor below which tombstones may go: every statement that began before it was raised, $3 seconds ago, has ended.
@@ -84,7 +85,7 @@ pub(super) const TOMBSTONES: [&str; 3] = [remove_tombstones!("variable"), remove
 /// Locks heads without a state that may go. Nothing can be hung on a locked head; what hangs on it the next statement sees.
 pub(super) const LOCK_HEADS: &str = "
     SELECT x.workflow_id, x.execution_id FROM execution_state x
-    WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted AND x.version <= $4
+    WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted AND greatest(x.version, x.checkpoint_floor) <= $4
     ORDER BY x.sweep_at LIMIT $3 FOR UPDATE SKIP LOCKED";
 
 /// Removes those of the locked heads $2, $3 on whose incarnations nothing hangs.

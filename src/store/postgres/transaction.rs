@@ -59,10 +59,7 @@ pub(super) async fn read<T>(
 }
 
 /// Runs work while a transaction that changes nothing and sees no rows is open, and waits for its end: for a lock that ends with it.
-pub(super) async fn hold<T>(
-    limits: Limits<'_>,
-    work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+pub(super) async fn hold<T>(limits: Limits<'_>, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>) -> Result<T, Failure> {
     let (output, ended) = run(limits, begin_statement("BEGIN READ ONLY", None), |_| true, work).await?;
     ended.map(|()| output)
 }

@@ -158,9 +158,13 @@ impl PostgresStore {
         loop {
             left -= 1;
             let offset = self.clock.offset_microseconds();
-            let run = transaction::write(self.limits(), tenant, Durability::Relaxed, |_| true, async |connection| {
-                work.run(connection, offset).await
-            });
+            let run = transaction::write(
+                self.limits(),
+                tenant,
+                Durability::Relaxed,
+                |_| true,
+                async |connection| work.run(connection, offset).await,
+            );
             match run.await.and_then(|(output, committed)| committed.map(|()| output)) {
                 Ok(output) => return Ok(output),
                 Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a hint is written again"),
