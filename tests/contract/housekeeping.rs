@@ -145,6 +145,11 @@ pub(super) async fn tombstones_go_in_two_phases(bench: &Bench) {
         assert_eq!(bench.get(kind, &writer, "lives").await, Lookup::Live(version(1)));
         let created = applied(bench.put(kind, &writer, "gone", Expected::Absent).await);
         assert_eq!(created, (true, version(7)), "{kind:?}: behind what it ever had");
+
+        bench.delete(kind, &writer, "gone", Expected::Any).await;
+        bench.clock.advance_seconds(2 * DAY);
+        bench.sweep(SweepTask::Tombstones).await;
+        assert_eq!(bench.get(kind, &writer, "gone").await, Lookup::Gone(version(8)), "{kind:?}: it is above a floor raised long ago");
     }
 }
 
