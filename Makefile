@@ -8,7 +8,7 @@ help: ## Lists the targets
 run: ## Starts the server for trying it: embedded database, tokens of its own, http://127.0.0.1:8080
 	@scripts/setup build
 	@echo "Building nworkflow-state; the first build takes some minutes."
-	@cargo run --locked --quiet -- dev
+	@cargo run --locked -- dev
 
 test: ## Runs all tests, with a PostgreSQL of their own
 	@scripts/setup test

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::sync::Semaphore;
 
+use crate::cache::LocalTier;
 use crate::config::Config;
 use crate::domain::clock::Clock;
-use crate::domain::commit::NoObserver;
+use crate::domain::commit::{CommitObserver, NoObserver};
 use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, DevelopmentKeyError};
 use crate::http::{self, AppState, Shared};
+use crate::jobs::sweep;
 use crate::lifecycle::Lifecycle;
 use crate::service::{Memory, Services};
 use crate::store::migrate::MigrationReport;
@@ -26,6 +28,8 @@ pub struct App {
     pub metrics_router: Option<Router>,
     /// The store, to be closed last.
     pub store: Arc<dyn Store>,
+    /// The use cases, for jobs.
+    pub services: Services,
 }
 
 /// How a server starts, beside its settings.
@@ -87,26 +91,35 @@ impl App {
         let development = if options.development { Some(DevelopmentIssuer::load_or_create(&config.data_dir)?) } else { None };
         // Identity first: a wrong setting there must not leave a migrated database behind.
         let authenticator = Arc::new(Authenticator::new(&config.auth, development, clock.clone(), &lifecycle)?);
-        let store = open_store(&config, options, clock.clone(), &lifecycle).await?;
-        Self::with_store(config, store, authenticator, clock, &lifecycle)
+        let local = local_tier(&config, clock.clone());
+        let observer = Arc::clone(&local) as Arc<dyn CommitObserver>;
+        let store = open_store(&config, options, clock.clone(), &lifecycle, observer).await?;
+        let jobs = config.jobs.clone();
+        let app = Self::with_store(config, store, local, authenticator, clock, &lifecycle)?;
+        if jobs.sweep {
+            lifecycle.supervise("sweeper", sweep::run(app.services.housekeeping.clone(), jobs, lifecycle.clone()));
+        }
+        Ok(app)
     }
 
-    /// Puts everything together over a store that is open. For tests that wrap a store.
+    /// Puts everything together over a store that is open and tells `local` of its commits. For tests that wrap a store.
     ///
     /// # Errors
     /// The API document cannot be written.
     pub fn with_store(
         config: Config,
         store: Arc<dyn Store>,
+        local: Arc<LocalTier>,
         authenticator: Arc<Authenticator>,
         clock: Clock,
         lifecycle: &Lifecycle,
     ) -> Result<Self, StartError> {
         let own_port = config.server.metrics_listen.is_some();
         let surface = http::surface(!own_port)?;
-        let memory = Memory::new(Arc::clone(&store), lifecycle.clone(), config.limits.idempotency_wait_ms.into());
+        let memory = Memory::new(Arc::clone(&store), local, lifecycle.clone(), config.limits.idempotency_wait_ms.into(), clock.clone());
+        let services = Services::new(&memory, http::renderers());
         let state = AppState::new(Shared {
-            services: Services::new(memory),
+            services: services.clone(),
             authenticator,
             metrics: Arc::new(Metrics::new()),
             places: Arc::new(Semaphore::new(config.server.max_in_flight)),
@@ -115,8 +128,18 @@ impl App {
             config,
         });
         let metrics_router = own_port.then(|| http::metrics_router(state.clone()));
-        Ok(Self { router: http::router(surface.router, state), metrics_router, store })
+        Ok(Self { router: http::router(surface.router, state), metrics_router, store, services })
     }
+}
+
+/// The cache of this process. With PostgreSQL it stays off: other servers write to it too, and nothing tells this one of their commits yet.
+#[must_use]
+pub fn local_tier(config: &Config, clock: Clock) -> Arc<LocalTier> {
+    let local = LocalTier::new(&config.cache, clock);
+    if !config.database.is_embedded() {
+        local.set_enabled(false);
+    }
+    Arc::new(local)
 }
 
 /// Opens the configured store: PostgreSQL, or the embedded one when none is configured. Its tasks end when it is closed and not before,
@@ -124,12 +147,18 @@ impl App {
 ///
 /// # Errors
 /// It cannot be opened.
-pub async fn open_store(config: &Config, options: AppOptions, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<dyn Store>, StartError> {
+pub async fn open_store(
+    config: &Config,
+    options: AppOptions,
+    clock: Clock,
+    lifecycle: &Lifecycle,
+    observer: Arc<dyn CommitObserver>,
+) -> Result<Arc<dyn Store>, StartError> {
     if config.database.is_embedded() {
-        return Ok(Arc::new(SqliteStore::open(&config.data_dir, &config.embedded, clock, &lifecycle.apart(), Arc::new(NoObserver)).await?));
+        return Ok(Arc::new(SqliteStore::open(&config.data_dir, &config.embedded, clock, &lifecycle.apart(), observer).await?));
     }
     let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
-    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode, Arc::new(NoObserver)).await?))
+    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode, observer).await?))
 }
 
 /// Migrates the configured store, grants to the server's role, and says what was done.

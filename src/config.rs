@@ -52,6 +52,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Limits of requests.
     pub limits: LimitsConfig,
+    /// Work in the background.
+    pub jobs: JobsConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -212,6 +214,12 @@ pub struct SecretsConfig {
 #[expect(missing_docs, reason = "config/default.toml says what each is, with its unit")]
 pub struct CacheConfig {
     pub single_server: bool,
+    pub local: bool,
+    pub local_bytes: usize,
+    pub local_ttl_ms: Milliseconds,
+    pub negative_ttl_ms: Milliseconds,
+    pub floor_ms: Milliseconds,
+    pub floor_entries: usize,
 }
 
 /// `[limits]`
@@ -222,6 +230,19 @@ pub struct LimitsConfig {
     pub state_body_bytes: usize,
     pub body_bytes: usize,
     pub idempotency_wait_ms: Milliseconds,
+}
+
+/// `[jobs]`
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml says what each is, with its unit")]
+pub struct JobsConfig {
+    pub sweep: bool,
+    pub sweep_interval_ms: Milliseconds,
+    pub sweep_budget_ms: Milliseconds,
+    pub sweep_rows: u32,
+    pub log_seconds: i64,
+    pub floor_seconds: i64,
 }
 
 /// `[log]`

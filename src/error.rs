@@ -61,6 +61,8 @@ codes! {
     InvalidCursor = "invalid_cursor", 400, "The cursor does not belong to this list", "A cursor fits the list, filter and tenant that it came from. Start again without a cursor.";
     InvalidEtag = "invalid_etag", 400, "If-Match or If-None-Match cannot be read", "Send \"VERSION\", W/\"VERSION\", a list of them, or *.";
     InvalidHeader = "invalid_header", 400, "A request header has an impossible value", "The detail names the header and what it may be.";
+    PreconditionNotAllowed = "precondition_not_allowed", 400, "A precondition makes no sense here", "The operation changes no single resource, so If-Match and If-None-Match cannot guard it.";
+    DuplicateName = "duplicate_name", 400, "A name is there twice", "A batch sets or deletes each name once.";
     InvalidPath = "invalid_path", 400, "The path is not percent-encoded UTF-8", "Encode each path segment as UTF-8, percent-encoded.";
     TokenMissing = "token_missing", 401, "No bearer token", "Send Authorization: Bearer TOKEN, once.";
     TokenInvalid = "token_invalid", 401, "The token is not accepted", "The detail says which check failed. Get a token of a configured issuer, for this server's audience.";
@@ -71,6 +73,8 @@ codes! {
     RouteNotFound = "route_not_found", 404, "No such route", "The API document at /openapi.json lists all routes.";
     StateNotFound = "state_not_found", 404, "No such state", "The execution has no state: it was never saved, or was deleted.";
     VersionNotFound = "version_not_found", 404, "No such version", "The state never had this version, the version is a deletion, or it is no longer kept.";
+    ExecutionNotFound = "execution_not_found", 404, "No such execution", "The execution has no state, no history and no checkpoint.";
+    CheckpointNotFound = "checkpoint_not_found", 404, "No such checkpoint", "The execution has no checkpoint of this id.";
     VariableNotFound = "variable_not_found", 404, "No such variable", "The scope has no variable of this name, or none that you may see.";
     SessionNotFound = "session_not_found", 404, "No such session", "The session does not exist, has expired, or is not yours.";
     ScopeNotFound = "scope_not_found", 404, "No such scope", "The scope does not exist or is not yours.";
@@ -78,6 +82,11 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "The route does not have this method", "The header Allow lists the methods.";
     BodyTimeout = "body_timeout", 408, "The body did not arrive in time", "Send the whole body at once.";
     Conflict = "conflict", 409, "Other writers were quicker each time", "Read the resource again and retry.";
+    CheckpointExists = "checkpoint_exists", 409, "The checkpoint id is taken", "Choose another id, or let the server make one.";
+    ExecutionExists = "execution_exists", 409, "The execution exists", "A fork begins a new execution: choose an id that has no state, no history and no checkpoint.";
+    SessionExists = "session_exists", 409, "The session id is taken", "Choose another id, or let the server make one.";
+    PatchTestFailed = "patch_test_failed", 409, "A test of the patch failed", "The detail names the operation. Read the resource again and decide anew.";
+    NotANumber = "not_a_number", 409, "The variable is not a number", "Only a variable whose value is a number can be incremented.";
     IdempotencyInFlight = "idempotency_in_flight", 409, "A request with this Idempotency-Key is still running", "Retry after the time in Retry-After.";
     PreconditionFailed = "precondition_failed", 412, "The precondition failed", "The member current_version is the version that the resource has; it is absent when the resource is.";
     VersionNotReached = "version_not_reached", 412, "The store has no such recent version", "X-Min-Version asks for a version that was never written here.";
@@ -94,6 +103,7 @@ codes! {
     TextTooLong = "text_too_long", 422, "A text is too long", "The pointer names it; the member limit is the greatest size in bytes of UTF-8.";
     IdempotencyKeyReused = "idempotency_key_reused", 422, "The Idempotency-Key was used for another request", "A key stands for one request: method, path, query, content type, preconditions and body. Use a new key.";
     SecretsNotConfigured = "secrets_not_configured", 422, "Secret variables are not configured", "The server has no encryption key, so it refuses to keep secrets.";
+    PatchNotApplicable = "patch_not_applicable", 422, "The patch cannot be applied", "The detail names the operation and why. Nothing was changed.";
     HeadersTooLarge = "headers_too_large", 431, "The request headers are too large", "The member limit is the greatest size in bytes of all headers together.";
     Internal = "internal", 500, "Something went wrong in the server", "Retry; if it stays, tell the operator the request id.";
     StoreUnavailable = "store_unavailable", 503, "The database does not answer", "Nothing was written. Retry after the time in Retry-After.";
@@ -182,6 +192,24 @@ impl Error {
     pub fn with_cause(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// The same error once more, for several who waited for one answer. Its cause is kept as text.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self {
+            code: self.code,
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
+            current_version: self.current_version,
+            limit: self.limit,
+            retry_after_seconds: self.retry_after_seconds,
+            cause: None,
+        };
+        match self.cause() {
+            Some(cause) => copy.with_cause(cause),
+            None => copy,
+        }
     }
 
     /// The private cause with all its sources, for the log.

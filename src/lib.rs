@@ -9,11 +9,13 @@
 //! `docs/ARCHITECTURE.md` is the map, file by file; `tests/architecture.rs` keeps both true.
 
 pub mod app;
+pub mod cache;
 pub mod command;
 pub mod config;
 pub mod domain;
 pub mod error;
 pub mod http;
+pub mod jobs;
 pub mod lifecycle;
 pub mod service;
 pub mod store;

@@ -1,6 +1,9 @@
 //! What the process tells about itself: the log and the metrics.
 //!
-//! The log goes to the standard error stream, unbuffered, so there is nothing to flush. Metrics live in a registry that the application
+//! The log goes to the standard error stream, unbuffered, so there is nothing to flush. At no level, `trace` and the libraries' own lines
+//! included, does it hold a token, a value, a marking, metadata, any other part of a body, a query or the value of a header that is not
+//! named here. It does hold paths (ids and names), tenants, subjects, clients, actors and request ids that are one safe word: clients must
+//! not put secrets there. Metrics live in a registry that the application
 //! owns; there are no globals, so that two servers in one test process count apart.
 
 use std::fmt;

@@ -14,10 +14,10 @@ use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
 use nworkflow_state::domain::state::{Operation, StateDocument, StateKey};
-use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
-use nworkflow_state::store::{Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
+use nworkflow_state::store::{HistoryQuery, Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ fn variable_key(name: &str) -> VariableKey {
 }
 
 fn variable(value: &str) -> VariableDocument {
-    VariableDocument { value: value.into(), description: None, ttl_seconds: None }
+    VariableDocument { value: value.into(), description: None, expiry: Expiry::Never }
 }
 
 async fn put_state(store: &PostgresStore, tenant: &TenantId, execution: &str) -> Result<Version, StoreError> {
@@ -375,7 +375,6 @@ async fn tenants_do_not_meet_on_the_pool() {
     let database = TestDatabase::migrated().await;
     let config = DatabaseConfig {
         pool_size: 4,
-        acquire_timeout_ms: Milliseconds(30_000),
         // Else the server would clean up behind us.
         idle_in_transaction_timeout_ms: Milliseconds(600_000),
         ..database.config()
@@ -482,7 +481,8 @@ async fn behind_proxy(database: &TestDatabase, pool_size: u32) -> (Proxy, Postgr
     let address = (server.get_host(), server.get_port()).to_socket_addrs().unwrap().next().unwrap();
     let proxy = Proxy::start(address).await;
     let url = format!("postgres://{APP}@{}/{}", proxy.address(), database.name());
-    let config = DatabaseConfig { pool_size, acquire_timeout_ms: Milliseconds(500), ..config_of(url) };
+    let config =
+        DatabaseConfig { pool_size, acquire_timeout_ms: Milliseconds(2000), statement_timeout_ms: Milliseconds(500), ..config_of(url) };
     let store = open(&config, Clock::new()).await.unwrap();
     (proxy, store)
 }
@@ -493,14 +493,12 @@ async fn a_database_that_comes_back_is_used_again() {
     let (mut proxy, store) = behind_proxy(&database, 4).await;
     let acme = tenant("acme");
     join_all((0..4).map(|_| put_state(&store, &acme, "e"))).await.into_iter().for_each(|put| assert!(put.is_ok(), "{put:?}"));
-    for _ in 0..2 {
-        proxy.stop().await;
-        assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Unavailable(_))));
-        assert!(matches!(store.get_state(&acme, &state_key("e")).await, Err(StoreError::Unavailable(_))));
-        assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
-        proxy.restart().await;
-        store.ping().await.unwrap();
-    }
+    proxy.stop().await;
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.get_state(&acme, &state_key("e")).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+    proxy.restart().await;
+    store.ping().await.unwrap();
     assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 5);
     store.close().await;
 }
@@ -552,6 +550,12 @@ async fn a_commit_that_nobody_can_look_up_is_unknown() {
     proxy.arm(Fault::AfterCommit);
     assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::OutcomeUnknown(_))));
     assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 3);
+    store.close().await;
+    // A provider may not let it be read at all: no reason not to serve.
+    let (proxy, store) = behind_proxy(&database, 1).await;
+    proxy.arm(Fault::AfterCommit);
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::OutcomeUnknown(_))));
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 5);
     store.close().await;
 }
 
@@ -622,20 +626,232 @@ async fn a_locked_row_is_contention() {
     store.close().await;
 }
 
+/// Lets a write run into a row that another transaction holds with this change, which then commits. Answers the write's outcome.
+async fn overtaken<T>(database: &TestDatabase, change: &str, write: impl Future<Output = Result<T, StoreError>>) -> T {
+    let mut other = database.superuser().await;
+    other.execute(AssertSqlSafe(format!("BEGIN; {change}"))).await.unwrap();
+    let commit = async {
+        let waiting =
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND wait_event_type = 'Lock')";
+        let mut watcher = database.superuser().await;
+        for _ in 0..500 {
+            if sqlx::query_scalar(waiting).bind(APP).fetch_one(&mut watcher).await.unwrap() {
+                other.execute("COMMIT").await.unwrap();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the write did not wait for the row");
+    };
+    let (outcome, ()) = tokio::join!(write, commit);
+    outcome.unwrap()
+}
+
 #[tokio::test]
-async fn a_new_key_starts_above_the_floor() {
+async fn a_precondition_is_about_the_locked_row() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig { lock_timeout_ms: Milliseconds(20_000), statement_timeout_ms: Milliseconds(20_000), ..database.config() };
+    let store = open(&config, Clock::new()).await.unwrap();
+    let acme = tenant("acme");
+    let context = context(&acme);
+    let (one, two) = (Version::new(1).unwrap(), Version::new(2).unwrap());
+    let bump = |table: &str, name: &str| format!("UPDATE {table} SET version = version + 1 WHERE {name}");
+    let end = |table: &str, name: &str| format!("UPDATE {table} SET version = version + 1, deleted = true WHERE {name}");
+    // Expected, what the other does, then the outcomes of a put and of a delete: an applied version, or the current one.
+    type Fate = Result<i64, Option<Version>>;
+    let cases: [(Expected, bool, Fate, Fate); 5] = [
+        (Expected::Exactly(one), false, Err(Some(two)), Err(Some(two))),
+        (Expected::Exactly(one), true, Err(None), Err(None)),
+        (Expected::Present, false, Ok(3), Ok(3)),
+        (Expected::Present, true, Err(None), Err(None)),
+        (Expected::Any, false, Ok(3), Ok(3)),
+    ];
+    for (number, (expected, ends, put, delete)) in cases.into_iter().enumerate() {
+        for deletes in [false, true] {
+            let name = format!("n{number}-{deletes}");
+            let (state, variable_key) = (state_key(&name), variable_key(&name));
+            store.put_state(&context, &state, Expected::Any, &document(), Operation::Put).await.unwrap();
+            store.put_variable(&context, &variable_key, None, Expected::Any, &variable("1")).await.unwrap();
+            let change = if ends { end } else { bump };
+            let (head, row) =
+                (change("execution_state", &format!("execution_id = '{name}'")), change("variable", &format!("name = '{name}'")));
+            let (of_state, of_variable) = if deletes {
+                (
+                    fate(overtaken(&database, &head, store.delete_state(&context, &state, expected)).await, |record| record.version),
+                    fate(overtaken(&database, &row, store.delete_variable(&context, &variable_key, None, expected)).await, |record| {
+                        record.version
+                    }),
+                )
+            } else {
+                let (document, value) = (document(), variable("2"));
+                (
+                    fate(
+                        overtaken(&database, &head, store.put_state(&context, &state, expected, &document, Operation::Put)).await,
+                        |record| record.version,
+                    ),
+                    fate(overtaken(&database, &row, store.put_variable(&context, &variable_key, None, expected, &value)).await, |record| {
+                        record.version
+                    }),
+                )
+            };
+            let right = if deletes { delete } else { put };
+            assert_eq!((of_state, of_variable), (right, right), "{expected:?}, the other deletes: {ends}, this one: {deletes}");
+        }
+    }
+    // Two that create: the second finds the first one's row, although its snapshot had none.
+    let create = "INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at, status)
+                    VALUES ('acme', 'w', 'new', 1, 1, now(), now(), now(), 'running');
+                  INSERT INTO variable (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by, value)
+                    VALUES ('acme', 1, '', 'new', 1, 1, now(), now(), 'a', '1')";
+    let (document, value) = (document(), variable("2"));
+    let created =
+        overtaken(&database, create, store.put_state(&context, &state_key("new"), Expected::Absent, &document, Operation::Put)).await;
+    assert_eq!(created, Outcome::Refused { current: Some(one) });
+    let create = create.replace("'new'", "'newer'");
+    let created = overtaken(&database, &create, store.put_variable(&context, &variable_key("newer"), None, Expected::Absent, &value)).await;
+    assert_eq!(created, Outcome::Refused { current: Some(one) });
+    store.close().await;
+}
+
+fn fate<R: std::fmt::Debug>(outcome: Outcome<R>, version: impl Fn(&R) -> Version) -> Result<i64, Option<Version>> {
+    match outcome {
+        Outcome::Applied { created: false, record } => Ok(version(&record).get()),
+        Outcome::Refused { current } => Err(current),
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_contention() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig { statement_timeout_ms: Milliseconds(50), lock_timeout_ms: Milliseconds(60_000), ..database.config() };
+    let store = open(&config, Clock::new()).await.unwrap();
+    let acme = tenant("acme");
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; LOCK TABLE execution_state").await.unwrap();
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Contended(_))));
+    assert!(matches!(store.get_state(&acme, &state_key("e")).await, Err(StoreError::Contended(_))));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_is_not_waited_for() {
+    let database = TestDatabase::migrated().await;
+    let (proxy, store) = behind_proxy(&database, 2).await;
+    let acme = tenant("acme");
+    put_state(&store, &acme, "e").await.unwrap();
+    proxy.arm(Fault::SwallowCommit);
+    // It ends with the time limit, and the transaction with the connection.
+    assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Unavailable(_))));
+    assert!(!proxy.is_armed());
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 2);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn statements_use_their_indexes_even_if_planned_on_empty_tables() {
+    use_indexes(false).await;
+}
+
+#[tokio::test]
+async fn statements_use_their_indexes_even_if_planned_on_small_tables() {
+    use_indexes(true).await;
+}
+
+async fn use_indexes(analyze: bool) {
+    const ROWS: i64 = 5000;
+    let database = TestDatabase::migrated().await;
+    // One connection, so that every statement keeps its first plan.
+    let config = DatabaseConfig { pool_size: 1, ..database.config() };
+    let store = open(&config, Clock::new()).await.unwrap();
+    let acme = tenant("acme");
+    // Once the plans are from empty tables of which nothing is known, once from small ones of which all is.
+    let small = u128::from(analyze);
+    for round in 0..10_u128 {
+        for expected in [Expected::Any, Expected::Present] {
+            let key = round * 4 + if expected == Expected::Any { 0 } else { 2 };
+            let (puts, deletes) = (keyed(&acme, key), keyed(&acme, key + 1));
+            let (state, name) = (state_key(&format!("e{round}")), variable_key(&format!("v{round}")));
+            store.put_state(&puts, &state, expected, &document(), Operation::Put).await.unwrap();
+            store.put_variable(&context(&acme), &name, None, expected, &variable("1")).await.unwrap();
+            store.get_state(&acme, &state).await.unwrap();
+            store.get_state_version(&acme, &state, Version::new(1).unwrap()).await.unwrap();
+            for ascending in [true, false] {
+                store.state_history(&acme, &state, HistoryQuery { ascending, after: None, limit: 10 }).await.unwrap();
+            }
+            store.get_variable(&acme, &name, None).await.unwrap();
+            for names in [vec![], vec![name.name.clone()]] {
+                let query = VariableQuery { prefix: "v".into(), names, after: None, limit: 10, max_bytes: 1000 };
+                store.list_variables(&acme, &Scope::Global, None, &query).await.unwrap();
+            }
+            if round > 0 || expected == Expected::Present {
+                store.delete_state(&deletes, &state, expected).await.unwrap();
+                store.delete_variable(&context(&acme), &name, None, expected).await.unwrap();
+            }
+        }
+        if round == 0 && analyze {
+            database.execute("ANALYZE").await;
+        }
+        if round == small {
+            database
+                .execute(format!(
+                    "INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at, status)
+                       SELECT 'acme', 'w', 'raw' || n, 1, 1, now(), now(), now(), 'running' FROM generate_series(1, {ROWS}) n;
+                     INSERT INTO state_version (tenant_id, state_id, version, created_at, at, size, operation, actor, status)
+                       SELECT 'acme', 1000000 + n, 1, now(), now(), 0, 1, 'a', 'running' FROM generate_series(1, {ROWS}) n;
+                     INSERT INTO variable (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by, value)
+                       SELECT 'acme', 1, '', 'raw' || n, 1, 1, now(), now(), 'a', '1' FROM generate_series(1, {ROWS}) n;
+                     INSERT INTO idempotency (tenant_id, idem, fingerprint, version, at, sweep_at, status)
+                       SELECT 'acme', gen_random_uuid(), gen_random_uuid(), 1, now(), now(), 200 FROM generate_series(1, {ROWS}) n"
+                ))
+                .await;
+        }
+    }
+    // The server's session has told its counts once it has ended.
+    store.close().await;
+    let mut scans: Vec<(String, i64)> = vec![("none yet".to_owned(), i64::MAX)];
+    for _ in 0..300 {
+        let counts = "SELECT relname::text, seq_tup_read FROM pg_stat_user_tables WHERE seq_tup_read >= $1
+                      UNION ALL SELECT indexrelname::text, idx_tup_read FROM pg_stat_user_indexes WHERE idx_tup_read >= $1
+                      UNION ALL SELECT 'not told', 1 FROM pg_stat_user_tables WHERE relname = 'variable' AND idx_scan = 0";
+        scans = sqlx::query_as(counts).bind(ROWS).fetch_all(&mut database.superuser().await).await.unwrap();
+        if scans.iter().all(|(table, _)| table != "not told") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(scans, [], "tables that were read from one end to the other");
+}
+
+#[tokio::test]
+async fn rows_are_swept_by_the_hour() {
     let database = TestDatabase::migrated().await;
     let store = database.store(Clock::new()).await;
     let acme = tenant("acme");
-    put_state(&store, &acme, "old").await.unwrap();
-    database.execute("UPDATE tenant SET version_floor = 41 WHERE tenant_id = 'acme'").await;
-    assert_eq!(put_state(&store, &acme, "new").await.unwrap().get(), 42);
-    assert_eq!(put_state(&store, &acme, "old").await.unwrap().get(), 2);
-    assert_eq!(put_state(&store, &tenant("other"), "new").await.unwrap().get(), 1);
-    match store.put_variable(&context(&acme), &variable_key("v"), None, Expected::Absent, &variable("1")).await.unwrap() {
-        Outcome::Applied { created: true, record } => assert_eq!(record.version.get(), 42),
-        outcome => panic!("{outcome:?}"),
-    }
+    // Hours from the hour of the write to that of the sweep.
+    let hours = async |table: &str| -> Option<i32> {
+        let sql = format!(
+            "SELECT (extract(epoch FROM sweep_at - date_trunc('hour', {})) / 3600)::int4 FROM {table}",
+            if table == "idempotency" { "at" } else { "updated_at" }
+        );
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut database.superuser().await).await.unwrap()
+    };
+    let with_ttl = VariableDocument { expiry: Expiry::In(7200), ..variable("1") };
+    let put = async |context: &WriteContext, document: &VariableDocument| {
+        store.put_variable(context, &variable_key("v"), None, Expected::Any, document).await.unwrap();
+    };
+    put(&keyed(&acme, 1), &with_ttl).await;
+    assert_eq!((hours("variable").await, hours("idempotency").await), (Some(3), Some(25)));
+    put(&context(&acme), &variable("1")).await;
+    assert_eq!(hours("variable").await, None);
+    put(&context(&acme), &with_ttl).await;
+    assert_eq!(hours("variable").await, Some(3));
+    store.delete_variable(&context(&acme), &variable_key("v"), None, Expected::Any).await.unwrap();
+    assert_eq!(hours("variable").await, Some(25));
+    // A state's head stays: its history hangs on it.
+    put_state(&store, &acme, "e").await.unwrap();
+    store.delete_state(&context(&acme), &state_key("e"), Expected::Any).await.unwrap();
+    assert_eq!(hours("execution_state").await, None);
     store.close().await;
 }
 

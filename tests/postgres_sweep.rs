@@ -9,7 +9,7 @@ use nworkflow_state::config::{DatabaseConfig, Milliseconds};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::session::Reach;
 use nworkflow_state::domain::state::Operation;
-use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::postgres::PostgresStore;
@@ -27,7 +27,7 @@ fn variable(scope: Scope, text: &str) -> VariableKey {
 }
 
 fn value(ttl_seconds: Option<i64>) -> VariableDocument {
-    VariableDocument { value: "1".into(), description: None, ttl_seconds }
+    VariableDocument { value: "1".into(), description: None, expiry: ttl_seconds.map_or(Expiry::Never, Expiry::In) }
 }
 
 /// Steps until nothing is due; what they changed.

@@ -10,7 +10,7 @@ use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
 use nworkflow_state::domain::state::{Operation, StateDocument, StateKey};
-use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::sqlite::{DATABASE_FILE, LOCK_FILE, SqliteStore};
@@ -132,7 +132,7 @@ async fn everything_is_there_after_a_restart() {
     save(&store, 1).await;
     save(&store, 2).await;
     let variable = VariableKey { scope: Scope::Global, name: VariableName::parse("v").unwrap() };
-    let value = VariableDocument { value: "[1.0]".into(), description: None, ttl_seconds: None };
+    let value = VariableDocument { value: "[1.0]".into(), description: None, expiry: Expiry::Never };
     store.put_variable(&writer(), &variable, None, Expected::Any, &value).await.unwrap();
     let before =
         (store.get_state(&writer().tenant, &key()).await.unwrap(), store.get_variable(&writer().tenant, &variable, None).await.unwrap());

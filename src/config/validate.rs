@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use super::{
-    AuthConfig, Config, DatabaseConfig, DragonflyConfig, EmbeddedConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig, ServerConfig,
+    AuthConfig, CacheConfig, Config, DatabaseConfig, DragonflyConfig, EmbeddedConfig, LimitsConfig, Milliseconds, Secret, SecretsConfig,
+    ServerConfig,
 };
 use crate::domain::principal::Permission;
 
@@ -18,6 +19,8 @@ const MAX_URI_BYTES: usize = 65_534;
 const MAX_MILLISECONDS: u64 = 86_400_000;
 /// Largest body that a limit may be set to, in bytes: a document must fit into a row.
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
+/// Least and most bytes of the local cache tier: some entries, and more than any machine has.
+const LOCAL_BYTES: [usize; 2] = [64 * 1024, 1 << 44];
 /// Length of the encryption key, in bytes.
 const KEY_BYTES: usize = 32;
 
@@ -48,6 +51,8 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     dragonfly(&config.dragonfly, &mut found);
     auth(&config.auth, &config.server, &mut found);
     secrets(&config.secrets, &mut found);
+    cache(&config.cache, &mut found);
+    jobs(config, &mut found);
     limits(&config.limits, &mut found);
     log_level(&config.log.level, &mut found);
     found.0
@@ -213,6 +218,26 @@ fn secrets(secrets: &SecretsConfig, found: &mut Problems) {
     if key.map_or(true, |key| key.len() != KEY_BYTES) {
         found.add("secrets.key", format!("must be {KEY_BYTES} bytes in base64, as `openssl rand -base64 {KEY_BYTES}` prints them"));
     }
+}
+
+fn cache(cache: &CacheConfig, found: &mut Problems) {
+    let [least, most] = LOCAL_BYTES;
+    found.range("cache.local_bytes", cache.local_bytes, least, most);
+    found.time("cache.local_ttl_ms", cache.local_ttl_ms);
+    found.time("cache.negative_ttl_ms", cache.negative_ttl_ms);
+    found.time("cache.floor_ms", cache.floor_ms);
+    found.range("cache.floor_entries", cache.floor_entries, 1, 16 * 1024 * 1024);
+}
+
+/// A statement that began before the first step of a removal must have ended before the second one.
+fn jobs(config: &Config, found: &mut Problems) {
+    let jobs = &config.jobs;
+    found.time("jobs.sweep_interval_ms", jobs.sweep_interval_ms);
+    found.time("jobs.sweep_budget_ms", jobs.sweep_budget_ms);
+    found.range("jobs.sweep_rows", jobs.sweep_rows, 1, 100_000);
+    found.range("jobs.log_seconds", jobs.log_seconds, 3600, 3_153_600_000);
+    let least = i64::try_from(config.database.statement_timeout_ms.0.div_ceil(100)).unwrap_or(i64::MAX);
+    found.range("jobs.floor_seconds", jobs.floor_seconds, least.max(1), i64::from(u32::MAX));
 }
 
 fn limits(limits: &LimitsConfig, found: &mut Problems) {

@@ -15,6 +15,14 @@ impl Timestamp {
         Self(microseconds)
     }
 
+    /// Reads RFC 3339; digits beyond microseconds are cut off.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        // The library reads more than RFC 3339, such as times with a zone in brackets.
+        let plain = text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_digit() || b"-:.+TZtz ".contains(&byte));
+        if plain { text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_microsecond())) } else { None }
+    }
+
     /// Microseconds since the epoch.
     #[must_use]
     pub const fn as_microseconds(self) -> i64 {
@@ -102,6 +110,16 @@ mod tests {
     fn a_time_has_six_digits_of_fraction() {
         assert_eq!(Timestamp::from_microseconds(1_000_000).to_string(), "1970-01-01T00:00:01.000000Z");
         assert_eq!(Timestamp::from_microseconds(1_763_806_530_123_456).to_string(), "2025-11-22T10:15:30.123456Z");
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        let time = Timestamp::from_microseconds(1_763_806_530_123_456);
+        assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+        assert_eq!(Timestamp::parse("2025-11-22T11:15:30.123456+01:00"), Some(time));
+        for bad in ["", "now", "2025-11-22", "1763806530", "2025-13-22T00:00:00Z", "2025-11-22T00:00:00Z[Europe/Berlin]"] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]

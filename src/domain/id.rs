@@ -6,6 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
+use super::clock::Timestamp;
+
 /// Longest id of a workflow, execution, checkpoint, session or tenant, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 /// Longest user id, in bytes of UTF-8.
@@ -126,6 +130,29 @@ identifier!(
 identifier!(
     /// The name of a variable.
     VariableName, check_name);
+
+macro_rules! generated {
+    ($name:ident) => {
+        impl $name {
+            /// A new id: a UUIDv7 of this moment, as text. It tells when it was made and is hard to guess, but is no secret.
+            #[must_use]
+            pub fn generate(now: Timestamp) -> Self {
+                Self(uuid_v7(now).to_string().into())
+            }
+        }
+    };
+}
+
+generated!(CheckpointId);
+generated!(SessionId);
+
+/// A UUIDv7 (RFC 9562) of this moment.
+#[must_use]
+pub fn uuid_v7(now: Timestamp) -> Uuid {
+    let microseconds = u64::try_from(now.as_microseconds()).unwrap_or(0);
+    let nanoseconds = u32::try_from(microseconds % 1_000_000).unwrap_or(0) * 1000;
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, microseconds / 1_000_000, nanoseconds))
+}
 
 /// Checks the grammar of user ids. `me` is refused: as a path segment it means the caller.
 ///

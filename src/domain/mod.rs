@@ -7,6 +7,7 @@ pub mod document;
 pub mod id;
 pub mod marking;
 pub mod page;
+pub mod patch;
 pub mod principal;
 pub mod session;
 pub mod state;

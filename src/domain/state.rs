@@ -80,6 +80,12 @@ impl StateDocument {
         }
     }
 
+    /// The document of a net without tokens.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::compose("{}", "running", "{}", 1)
+    }
+
     fn compose(marking: &str, status: &str, metadata: &str, schema_version: i32) -> Self {
         let text = format!(r#"{{"marking":{marking},"status":"{status}","metadata":{metadata},"schema_version":{schema_version}}}"#);
         Self { text: text.into(), status: status.into(), schema_version }
@@ -132,15 +138,20 @@ impl StateDocument {
     }
 }
 
+/// Whether a text is a status word.
+#[must_use]
+pub fn is_status(status: &str) -> bool {
+    status.starts_with(|first: char| first.is_ascii_lowercase())
+        && status.len() <= MAX_STATUS_BYTES
+        && status.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
 fn parse_status(raw: &str) -> Result<String, FaultKind> {
     if document::kind(raw) != Kind::String {
         return Err(FaultKind::InvalidType { expected: "a string" });
     }
     let status = document::unescape(raw);
-    let word = status.starts_with(|first: char| first.is_ascii_lowercase())
-        && status.len() <= MAX_STATUS_BYTES
-        && status.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    if word { Ok(status.into_owned()) } else { Err(FaultKind::InvalidValue { grammar: STATUS_GRAMMAR }) }
+    if is_status(&status) { Ok(status.into_owned()) } else { Err(FaultKind::InvalidValue { grammar: STATUS_GRAMMAR }) }
 }
 
 fn parse_schema_version(raw: &str) -> Result<i32, FaultKind> {

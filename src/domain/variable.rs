@@ -120,8 +120,19 @@ pub struct VariableDocument {
     pub value: Arc<str>,
     /// What the variable is for, in the client's words.
     pub description: Option<String>,
-    /// Seconds until the variable is gone; `None`: it stays.
-    pub ttl_seconds: Option<i64>,
+    /// When the variable is gone.
+    pub expiry: Expiry,
+}
+
+/// When a variable that is written will be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// Never.
+    Never,
+    /// These seconds from now on.
+    In(i64),
+    /// As before; a new variable: never. Only with [`Expected::Exactly`](super::version::Expected::Exactly).
+    Unchanged,
 }
 
 /// A request body, read: the document, and whether the value is to be kept encrypted.
@@ -168,6 +179,18 @@ pub fn parse_ttl_seconds(raw: &str) -> Result<i64, FaultKind> {
     }
 }
 
+/// Most names in one batch or filter.
+pub const MAX_BATCH_NAMES: usize = 1000;
+
+/// Why a batch cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchFault {
+    /// What is wrong with the document.
+    Document(Vec<Fault>),
+    /// A name is set or deleted twice: its pointer.
+    DuplicateName(String),
+}
+
 /// Several variables of one scope, written as one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VariableBatch {
@@ -177,6 +200,83 @@ pub struct VariableBatch {
     pub delete: Vec<VariableName>,
     /// What is expected of versions; `None`: absent. A name need not be set or deleted.
     pub if_versions: Vec<(VariableName, Option<Version>)>,
+}
+
+impl VariableBatch {
+    /// Reads a validated request body `{set?, delete?, if_versions?}`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, or the first name that is there twice.
+    pub fn parse(body: &str) -> Result<Self, BatchFault> {
+        let document = |fault| BatchFault::Document(vec![fault]);
+        let mut object = Object::read(body).map_err(document)?;
+        let (mut batch, mut faults) = (Self::default(), Vec::new());
+        if let Some(set) = object.take("set") {
+            read_names(set, "set", &mut faults, |name, value| {
+                batch.set.push((name, value.into()));
+                Ok(())
+            });
+        }
+        if let Some(versions) = object.take("if_versions") {
+            read_names(versions, "if_versions", &mut faults, |name, value| {
+                batch.if_versions.push((name, parse_expected(value)?));
+                Ok(())
+            });
+        }
+        if let Some(delete) = object.take("delete") {
+            if document::kind(delete) == Kind::Array {
+                for (index, raw) in document::elements(delete).enumerate() {
+                    let name = document::text(raw, usize::MAX).and_then(|name| VariableName::parse(&name).map_err(FaultKind::InvalidName));
+                    match name {
+                        Ok(name) => batch.delete.push(name),
+                        Err(kind) => faults.push(Fault { pointer: format!("#/delete/{index}"), kind }),
+                    }
+                }
+            } else {
+                faults.push(Fault::member("delete", FaultKind::InvalidType { expected: "an array of names" }));
+            }
+        }
+        faults.extend(object.unknown());
+        for (member, count) in [("set", batch.set.len() + batch.delete.len()), ("if_versions", batch.if_versions.len())] {
+            if count > MAX_BATCH_NAMES {
+                faults.push(Fault::member(member, FaultKind::TooMany { limit: MAX_BATCH_NAMES }));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(BatchFault::Document(faults));
+        }
+        let mut seen: std::collections::HashSet<&VariableName> = batch.set.iter().map(|(name, _)| name).collect();
+        match batch.delete.iter().position(|name| !seen.insert(name)) {
+            Some(index) => Err(BatchFault::DuplicateName(format!("#/delete/{index}"))),
+            None => Ok(batch),
+        }
+    }
+}
+
+/// Reads an object whose members are variables' names.
+fn read_names(object: &str, member: &str, faults: &mut Vec<Fault>, mut read: impl FnMut(VariableName, &str) -> Result<(), FaultKind>) {
+    if document::kind(object) != Kind::Object {
+        faults.push(Fault::member(member, FaultKind::InvalidType { expected: "an object of names" }));
+        return;
+    }
+    for (name, value) in document::members(object) {
+        let done = VariableName::parse(&name).map_err(FaultKind::InvalidName).and_then(|parsed| read(parsed, value));
+        if let Err(kind) = done {
+            faults.push(Fault::member(&name, kind).below(member));
+        }
+    }
+}
+
+/// A version, or 0 for none.
+fn parse_expected(raw: &str) -> Result<Option<Version>, FaultKind> {
+    if document::kind(raw) != Kind::Number || raw.contains(['.', 'e', 'E']) {
+        return Err(FaultKind::InvalidType { expected: "an integer" });
+    }
+    match raw.parse::<i64>() {
+        Ok(0) => Ok(None),
+        Ok(number) => Version::new(number).map(Some).ok_or(FaultKind::OutOfRange { minimum: 0, maximum: Version::MAX }),
+        Err(_) => Err(FaultKind::OutOfRange { minimum: 0, maximum: Version::MAX }),
+    }
 }
 
 /// What a batch wrote.

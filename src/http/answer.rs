@@ -1,6 +1,6 @@
 //! Answers: representations with their headers.
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use super::conditional::etag;
 use super::extract::ReadHeaders;
-use crate::domain::version::Version;
+use crate::domain::version::Precondition;
 use crate::error::{Code, Error, Result};
-use crate::service::Done;
+use crate::service::{Done, Rendered, Representation, Tier};
 
 /// What a path segment keeps as it is: the unreserved characters of RFC 3986, and the colon of scopes.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
@@ -52,48 +52,51 @@ pub(super) fn json(representation: &impl Serialize) -> Result<Response> {
 /// The representation does not serialise.
 pub(super) fn list(representation: &impl Serialize) -> Result<Response> {
     let mut response = json(representation)?;
-    read_headers(response.headers_mut(), false);
+    read_headers(response.headers_mut(), Tier::Store { asked: false });
     Ok(response)
 }
 
 /// One resource that was read: 200, 304 when the client has it, 412 when `If-Match` names another version.
 ///
 /// # Errors
-/// The precondition failed, or the representation does not serialise.
-pub(super) fn read(headers: &ReadHeaders, version: Version, representation: &impl Serialize) -> Result<Response> {
-    let precondition = &headers.precondition;
-    let only_if_match = crate::domain::version::Precondition { if_match: precondition.if_match.clone(), if_none_match: None };
+/// The precondition failed.
+pub(super) fn read(headers: &ReadHeaders, representation: Representation) -> Result<Response> {
+    let (precondition, version) = (&headers.precondition, representation.version);
+    let only_if_match = Precondition { if_match: precondition.if_match.clone(), if_none_match: None };
     if !only_if_match.is_met_by(Some(version)) {
         return Err(Error::precondition_failed(Some(version)));
     }
-    let mut response = if precondition.is_met_by(Some(version)) { json(representation)? } else { StatusCode::NOT_MODIFIED.into_response() };
-    read_headers(response.headers_mut(), headers.freshness.from_store);
+    let mut response =
+        if precondition.is_met_by(Some(version)) { body(representation.body) } else { StatusCode::NOT_MODIFIED.into_response() };
+    read_headers(response.headers_mut(), representation.tier);
     response.headers_mut().insert(ETAG, etag(version));
     Ok(response)
 }
 
-/// Headers of every read. Without a cache tier each one goes to the store: asked for, or for want of a cached copy.
-fn read_headers(headers: &mut HeaderMap, bypass: bool) {
-    let status = if bypass { "nworkflow-store; fwd=bypass" } else { "nworkflow-store; fwd=miss" };
+fn body(bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Headers of every read: that it may not be shared, and which tier answered (RFC 9211).
+fn read_headers(headers: &mut HeaderMap, tier: Tier) {
+    let status = match tier {
+        Tier::Local => "nworkflow-local; hit",
+        Tier::Store { asked: true } => "nworkflow-store; fwd=bypass",
+        Tier::Store { asked: false } => "nworkflow-store; fwd=miss",
+    };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert("cache-status", HeaderValue::from_static(status));
 }
 
-/// The answer to a write: its status with the representation, or 204 when the client wants none or there is none.
-///
-/// # Errors
-/// The representation does not serialise.
-pub(super) fn written<'done, R, V: Serialize>(
-    done: &'done Done<R>,
-    minimal: Option<bool>,
-    location: &str,
-    representation: impl FnOnce(&'done R) -> Result<V>,
-) -> Result<Response> {
+/// The answer to a write of one resource: its status with the representation, or 204 when the client wants none or there is none.
+pub(super) fn written<R>(done: Done<R>, minimal: Option<bool>) -> Response {
     let status = StatusCode::from_u16(done.status).unwrap_or(StatusCode::OK);
-    let mut response = match &done.record {
+    let mut response = match &done.rendered {
         Some(_) if minimal == Some(true) => StatusCode::NO_CONTENT.into_response(),
-        Some(record) => {
-            let mut response = json(&representation(record)?)?;
+        Some(rendered) => {
+            let mut response = body(rendered.body.clone());
             *response.status_mut() = status;
             response
         }
@@ -102,18 +105,46 @@ pub(super) fn written<'done, R, V: Serialize>(
     let headers = response.headers_mut();
     if status != StatusCode::NO_CONTENT {
         headers.insert(ETAG, etag(done.version));
-        if let Some(minimal) = minimal {
-            headers
-                .insert("preference-applied", HeaderValue::from_static(if minimal { "return=minimal" } else { "return=representation" }));
-        }
+        preference_applied(headers, minimal);
     }
-    if status == StatusCode::CREATED
-        && let Ok(location) = HeaderValue::from_str(location)
+    if let Some(rendered) = done.rendered.filter(|_| status == StatusCode::CREATED)
+        && let Ok(location) = HeaderValue::from_str(&rendered.location)
     {
         headers.insert(LOCATION, location);
     }
-    if done.replayed {
+    replayed(headers, done.replayed);
+    response
+}
+
+/// The answer to a write of several resources: 200 with what was done, or 204 when the client wants nothing back.
+///
+/// # Errors
+/// The representation does not serialise.
+pub(super) fn done(representation: &impl Serialize, minimal: Option<bool>, is_replay: bool) -> Result<Response> {
+    let mut response = if minimal == Some(true) { StatusCode::NO_CONTENT.into_response() } else { json(representation)? };
+    preference_applied(response.headers_mut(), minimal);
+    replayed(response.headers_mut(), is_replay);
+    Ok(response)
+}
+
+fn preference_applied(headers: &mut HeaderMap, minimal: Option<bool>) {
+    if let Some(minimal) = minimal {
+        headers.insert("preference-applied", HeaderValue::from_static(if minimal { "return=minimal" } else { "return=representation" }));
+    }
+}
+
+fn replayed(headers: &mut HeaderMap, is_replay: bool) {
+    if is_replay {
         headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
     }
-    Ok(response)
+}
+
+/// A representation with its path, for the services.
+///
+/// # Errors
+/// The representation does not serialise.
+pub(super) fn rendered(representation: &impl Serialize, location: String) -> Result<Rendered> {
+    let body = serde_json::to_vec(representation)
+        .map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
+    Ok(Rendered { body: body.into(), location })
 }

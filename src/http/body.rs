@@ -32,27 +32,25 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout:
     }
 }
 
-/// Checks that a body is announced as JSON in UTF-8, or not announced at all.
+/// The media type that a body is announced as: `None` when it is not announced. JSON is UTF-8, and comes as it is.
 ///
 /// # Errors
-/// Another media type, character set or content encoding.
-pub(super) fn check_json(headers: &HeaderMap) -> Result<()> {
+/// The header is there twice, or names another character set; the body has a content encoding.
+pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<String>> {
     let unsupported = |detail: &str| Error::new(Code::UnsupportedMediaType, detail);
     if let Some(encoding) = headers.get(CONTENT_ENCODING)
         && !encoding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
         return Err(unsupported("The body must come without a Content-Encoding."));
     }
-    let Some(content_type) = single_header(headers, CONTENT_TYPE.as_str())? else { return Ok(()) };
+    let Some(content_type) = single_header(headers, CONTENT_TYPE.as_str())? else { return Ok(None) };
     let mut parts = content_type.split(';').map(str::trim);
-    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
-        return Err(unsupported("The body must be application/json."));
-    }
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
     let foreign_charset = parts.filter_map(|parameter| parameter.split_once('=')).any(|(name, value)| {
         let value = value.trim_matches('"');
         name.eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8") && !value.eq_ignore_ascii_case("utf8")
     });
-    if foreign_charset { Err(unsupported("The body must be UTF-8.")) } else { Ok(()) }
+    if foreign_charset { Err(unsupported("The body must be UTF-8.")) } else { Ok(Some(essence)) }
 }
 
 /// A request body that two hold: the handler, which may drop it half read, and the edge, which then reads the rest.

@@ -20,7 +20,10 @@ use uuid::Uuid;
 use super::AppState;
 use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
+use super::operation::Identified;
 use super::problem::{self, Unrendered};
+use super::write::ACCEPT_PATCH;
+use crate::domain::id::uuid_v7;
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Result};
 
@@ -39,6 +42,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
+    let identified = Identified::default();
+    request.extensions_mut().insert(identified.clone());
     request.extensions_mut().insert(Extension(Arc::clone(&state.authenticator)));
 
     let mut response = admit(&state, request, next).await.unwrap_or_else(Error::into_response);
@@ -49,12 +54,16 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
             None => Arc::new(problem::of_status(response.status())),
         };
         problem::render(&mut response, &error, &path, &id.text);
+        if method == Method::PATCH && error.code == Code::UnsupportedMediaType {
+            response.headers_mut().insert("accept-patch", HeaderValue::from_static(ACCEPT_PATCH));
+        }
         response.extensions_mut().insert(Unrendered(error));
     }
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);
     }
-    record(&state, &Line { id: &id, method: &method, path: &path, route: route.as_deref(), elapsed: started.elapsed() }, &response);
+    let (route, caller, elapsed) = (route.as_deref(), identified.get(), started.elapsed());
+    record(&state, &Line { id: &id, method: &method, path: &path, route, caller, elapsed }, &response);
     response
 }
 
@@ -62,7 +71,7 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     check_size(state, &request)?;
     let limit = deadline(state, &request)?;
     let is_probe = request.uri().path().starts_with("/health/");
-    let _place = match Arc::clone(&state.places).try_acquire_owned() {
+    let place = match Arc::clone(&state.places).try_acquire_owned() {
         Ok(place) => Some(place),
         Err(_) if is_probe => None,
         Err(_) => {
@@ -77,6 +86,8 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
         Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),
         Err(_) => Error::new(Code::DeadlineExceeded, format!("The request took longer than {} ms.", limit.as_millis())).into_response(),
     };
+    // Nothing is at work any more: a caller without a token must not keep others out by sending a refused body slowly.
+    drop(place);
     if let Some(body) = body {
         body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
     }
@@ -133,9 +144,7 @@ fn request_id(state: &AppState, headers: &HeaderMap) -> RequestId {
         });
         return RequestId { text: text.into(), uuid };
     }
-    let microseconds = u64::try_from(state.clock.now().as_microseconds()).unwrap_or(0);
-    let nanoseconds = u32::try_from(microseconds % 1_000_000).unwrap_or(0) * 1000;
-    let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, microseconds / 1_000_000, nanoseconds));
+    let uuid = uuid_v7(state.clock.now());
     RequestId { text: uuid.to_string().into(), uuid }
 }
 
@@ -145,6 +154,7 @@ struct Line<'a> {
     method: &'a Method,
     path: &'a str,
     route: Option<&'a str>,
+    caller: Option<&'a Principal>,
     elapsed: Duration,
 }
 
@@ -153,7 +163,7 @@ fn record(state: &AppState, line: &Line<'_>, response: &Response) {
     let status = response.status();
     state.metrics.record_request(line.route, line.method, status, line.elapsed);
     let error = response.extensions().get::<Unrendered>().map(|Unrendered(error)| &**error);
-    let principal = response.extensions().get::<Arc<Principal>>();
+    let principal = line.caller;
     let (tenant, subject) = principal.map_or(("", ""), |principal| (principal.tenant.as_str(), principal.subject.as_str()));
     let client = principal.and_then(|principal| principal.client.as_deref()).unwrap_or_default();
     let actor = principal.and_then(|principal| principal.actor.as_deref()).unwrap_or_default();

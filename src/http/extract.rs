@@ -9,7 +9,8 @@ use http::header::CACHE_CONTROL;
 use uuid::Uuid;
 
 use super::query::{self, Query};
-use crate::domain::id::{InvalidIdentifier, VariableName};
+use crate::domain::checkpoint::CheckpointKey;
+use crate::domain::id::{CheckpointId, ExecutionId, InvalidIdentifier, SessionId, VariableName, WorkflowId};
 use crate::domain::principal::Principal;
 use crate::domain::state::StateKey;
 use crate::domain::variable::{Scope, VariableKey};
@@ -65,7 +66,6 @@ impl PathParameters {
     }
 
     fn state_key(&self) -> Result<StateKey> {
-        use crate::domain::id::{ExecutionId, WorkflowId};
         Ok(StateKey { workflow: self.id("workflow_id", WorkflowId::parse)?, execution: self.id("execution_id", ExecutionId::parse)? })
     }
 
@@ -82,6 +82,41 @@ impl<S: Send + Sync> FromRequestParts<S> for StatePath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         PathParameters::read(parts, state).await?.state_key().map(Self)
+    }
+}
+
+/// `{workflow_id}`.
+pub(super) struct WorkflowPath(pub(super) WorkflowId);
+
+impl<S: Send + Sync> FromRequestParts<S> for WorkflowPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        PathParameters::read(parts, state).await?.id("workflow_id", WorkflowId::parse).map(Self)
+    }
+}
+
+/// `{workflow_id}`, `{execution_id}` and `{checkpoint_id}`.
+pub(super) struct CheckpointPath(pub(super) CheckpointKey);
+
+impl<S: Send + Sync> FromRequestParts<S> for CheckpointPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let parameters = PathParameters::read(parts, state).await?;
+        let key = CheckpointKey { state: parameters.state_key()?, checkpoint: parameters.id("checkpoint_id", CheckpointId::parse)? };
+        Ok(Self(key))
+    }
+}
+
+/// `{session_id}`.
+pub(super) struct SessionPath(pub(super) SessionId);
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        PathParameters::read(parts, state).await?.id("session_id", SessionId::parse).map(Self)
     }
 }
 

@@ -32,7 +32,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use self::auth::Authenticator;
 use crate::config::Config;
 use crate::domain::clock::Clock;
-use crate::service::Services;
+use crate::service::{Renderers, Services};
 use crate::telemetry::Metrics;
 
 pub use openapi::Documents;
@@ -93,12 +93,28 @@ pub struct Surface {
 pub fn surface(metrics_here: bool) -> Result<Surface, serde_json::Error> {
     let api = operation::Api::new(OpenApiRouter::with_openapi(openapi::frame()));
     let api = routes::states::add(api);
+    let api = routes::executions::add(api);
+    let api = routes::checkpoints::add(api);
+    let api = routes::sessions::add(api);
+    let api = routes::scopes::add(api);
     let api = routes::variables::add(api);
+    let api = routes::statistics::add(api);
     let api = routes::operations::add(api, metrics_here);
     let api = routes::documents::add(api);
     let (router, document, operations) = api.into_parts();
     let documents = Documents::build(&document, &operations)?;
     Ok(Surface { router, documents, operations })
+}
+
+/// How records become representations, for the services.
+#[must_use]
+pub fn renderers() -> Renderers {
+    Renderers {
+        state: routes::states::render,
+        checkpoint: routes::checkpoints::render,
+        session: routes::sessions::render,
+        variable: routes::variables::render,
+    }
 }
 
 /// The router of the API's port: routes, fallbacks, edge.

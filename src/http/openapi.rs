@@ -62,7 +62,7 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
                 .title("nworkflow-state")
                 .version(env!("CARGO_PKG_VERSION"))
                 .description(Some(
-                    "The memory of the nWorkflow engine: workflow states with their history, and variables in four scopes. \
+                    "The memory of the nWorkflow engine: workflow states with their history, checkpoints, sessions, and variables in four scopes. \
                      JSON documents are kept as the bytes that came in. Every write makes a new version; versions of a key only grow. \
                      Errors are problems (RFC 9457) with a stable `code`.",
                 ))
@@ -72,6 +72,8 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
         .servers(Some([ServerBuilder::new().url("/").description(Some("This server")).build()]))
         .tags(Some([
             tag("States", "Workflow states and their history."),
+            tag("Checkpoints", "Named copies of states, to come back to."),
+            tag("Sessions", "JSON data with a time to live, belonging to a user."),
             tag("Variables", "Variables in the scopes global, workflow, session and user."),
             tag("Operations", "Health, limits and metrics."),
             tag("Documents", "What the server says about itself."),
@@ -124,6 +126,8 @@ fn path_parameters(path: &str) -> Vec<Value> {
             let (description, schema, example) = match name {
                 "workflow_id" => id("workflow"),
                 "execution_id" => id("execution"),
+                "checkpoint_id" => id("checkpoint"),
+                "session_id" => id("session"),
                 "version" => ("The version.".to_owned(), json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}), "1"),
                 "scope" => (
                     "`global`, `workflow:ID`, `session:ID`, `user:ID`, or `user:me` for the caller.".to_owned(),
@@ -225,7 +229,7 @@ fn add_examples(described: &mut Map<String, Value>, schemas: &Value) {
 fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation, method: &Method) {
     let Some(responses) = described.get_mut("responses").and_then(Value::as_object_mut) else { return };
     let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
-    if operation.writes && *method != Method::DELETE {
+    if operation.writes && !responses.contains_key("204") {
         responses.insert("204".into(), json!({"description": "Written, with `Prefer: return=minimal`"}));
     }
     if operation.conditional && !operation.writes {

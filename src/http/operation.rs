@@ -1,7 +1,7 @@
 //! The declaration of an operation: who may call it and what it can refuse. Declared once, where the route is added; the guard enforces
 //! it, the API document publishes it (`http/openapi.rs`), and the tests hold every answer they ever see against it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Extension;
 use axum::extract::Request;
@@ -12,7 +12,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::AppState;
 use super::auth::Authenticator;
-use crate::domain::principal::Permission;
+use crate::domain::principal::{Permission, Principal};
 use crate::error::{Code, Error, Result};
 
 /// Who may call an operation.
@@ -61,6 +61,18 @@ const WRITE: &[Code] = &[
     Code::StoreUnavailable,
     Code::OutcomeUnknown,
     // A body that breaks off.
+    Code::InvalidJson,
+];
+/// What every write that is about no single resource can refuse.
+const ACT: &[Code] = &[
+    Code::InvalidEtag,
+    Code::PreconditionNotAllowed,
+    Code::BodyTimeout,
+    Code::IdempotencyInFlight,
+    Code::IdempotencyKeyReused,
+    Code::BodyTooLarge,
+    Code::StoreUnavailable,
+    Code::OutcomeUnknown,
     Code::InvalidJson,
 ];
 /// What every JSON body can be refused for.
@@ -121,6 +133,19 @@ impl Operation {
         self.refuses(JSON)
     }
 
+    /// A write that is about no single resource: an idempotency key and a preference, but no preconditions.
+    #[must_use]
+    pub fn acts(mut self) -> Self {
+        self.writes = true;
+        self.refuses(ACT)
+    }
+
+    /// It takes a patch.
+    #[must_use]
+    pub fn takes_patch(self) -> Self {
+        self.takes_json().refuses(&[Code::PatchTestFailed, Code::PatchNotApplicable, Code::TooManyElements, Code::InvalidValue])
+    }
+
     /// A read of one resource: preconditions, freshness, and a HEAD operation beside it.
     #[must_use]
     pub fn reads_one(mut self, head: &'static str) -> Self {
@@ -178,6 +203,23 @@ impl Api {
     }
 }
 
+/// Who makes a request, once the guard knows. The edge holds it as well, so that its log line names the caller also when the handler
+/// gave no answer: it panicked, or its time was over.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Identified(Arc<OnceLock<Arc<Principal>>>);
+
+impl Identified {
+    fn set(&self, principal: Arc<Principal>) {
+        // A request passes one guard, so nothing is there yet.
+        let _ = self.0.set(principal);
+    }
+
+    /// The caller, when the token was good.
+    pub(super) fn get(&self) -> Option<&Principal> {
+        self.0.get().map(|principal| &**principal)
+    }
+}
+
 /// Lets a request pass to its handler when its token is good and holds the declared permissions. No store is touched before.
 async fn guard(access: Access, mut request: Request, next: Next) -> Result<Response> {
     let Access::Guarded(permissions) = access else { return Ok(next.run(request).await) };
@@ -185,16 +227,12 @@ async fn guard(access: Access, mut request: Request, next: Next) -> Result<Respo
         return Err(Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the guard has no authenticator"));
     };
     let principal = authenticator.authenticate(request.headers()).await?;
-    if let Some(missing) = permissions.iter().find(|permission| !principal.may(**permission)) {
-        let mut response = axum::response::IntoResponse::into_response(Error::new(
-            Code::PermissionMissing,
-            format!("The permission {} is missing.", missing.name()),
-        ));
-        response.extensions_mut().insert(principal);
-        return Ok(response);
+    if let Some(identified) = request.extensions().get::<Identified>() {
+        identified.set(Arc::clone(&principal));
     }
-    request.extensions_mut().insert(Arc::clone(&principal));
-    let mut response = next.run(request).await;
-    response.extensions_mut().insert(principal);
-    Ok(response)
+    if let Some(missing) = permissions.iter().find(|permission| !principal.may(**permission)) {
+        return Err(Error::new(Code::PermissionMissing, format!("The permission {} is missing.", missing.name())));
+    }
+    request.extensions_mut().insert(principal);
+    Ok(next.run(request).await)
 }

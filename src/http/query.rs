@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{InvalidIdentifier, VariableName};
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::domain::variable::MAX_BATCH_NAMES as MAX_NAMES;
 use crate::domain::version::Version;
 use crate::error::{Code, Error, Result};
 
@@ -71,6 +74,43 @@ impl Query {
         version(text).map(Some).ok_or_else(|| {
             Error::new(Code::InvalidParameter, format!("The parameter {name} must be an integer between 1 and {}.", Version::MAX))
         })
+    }
+}
+
+impl Query {
+    /// A parameter that is a time (RFC 3339).
+    ///
+    /// # Errors
+    /// It is not one.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        let invalid =
+            || Error::new(Code::InvalidParameter, format!("The parameter {name} must be a time such as 2026-11-22T10:15:30.123456Z."));
+        Timestamp::parse(text).map(Some).ok_or_else(invalid)
+    }
+
+    /// A parameter that follows the grammar of an identifier.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(super) fn id<T>(&self, name: &str, parse: fn(&str) -> std::result::Result<T, InvalidIdentifier>) -> Result<Option<T>> {
+        let Some(text) = self.one(name)? else { return Ok(None) };
+        parse(text).map(Some).map_err(|error| Error::new(Code::InvalidParameter, format!("The parameter {name} {error}.")))
+    }
+
+    /// The parameters `name`, at most 1000 of them.
+    ///
+    /// # Errors
+    /// One is not a name, or there are too many.
+    pub(super) fn names(&self) -> Result<Vec<VariableName>> {
+        let invalid = |error: InvalidIdentifier| Error::new(Code::InvalidParameter, format!("The parameter name {error}."));
+        let names: Vec<VariableName> =
+            self.all("name").take(MAX_NAMES + 1).map(|name| VariableName::parse(name).map_err(invalid)).collect::<Result<_>>()?;
+        if names.len() > MAX_NAMES {
+            let detail = format!("The parameter name is there more than {MAX_NAMES} times.");
+            return Err(Error::new(Code::InvalidParameter, detail).with_limit(MAX_NAMES as u64));
+        }
+        Ok(names)
     }
 }
 

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
+use http::HeaderMap;
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use uuid::Uuid;
@@ -12,52 +13,64 @@ use uuid::Uuid;
 use super::extract::{RequestId, caller, single_header};
 use super::{AppState, body, conditional};
 use crate::domain::document;
+use crate::domain::patch::PatchKind;
 use crate::error::{Code, Error, Result};
-use crate::service::{IdempotencyKey, WriteRequest};
+use crate::service::{IdempotencyKey, Patch, WriteRequest};
 
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
+/// What a PATCH takes, as the header `Accept-Patch` says it.
+pub(super) const ACCEPT_PATCH: &str = "application/merge-patch+json, application/json-patch+json";
+
+/// What the body of an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Media {
+    /// `application/json`.
+    Json,
+    /// A patch; bare `application/json` is a merge patch.
+    Patch,
+    /// Nothing: what comes is dropped.
+    Nothing,
+}
+
 /// Which body an operation takes.
 pub(super) trait BodyKind: Send {
-    /// Whether it is JSON. Otherwise the operation takes none, and what comes is dropped.
-    const IS_JSON: bool;
+    /// What it is.
+    const MEDIA: Media;
 
     /// The greatest size in bytes.
-    fn limit(state: &AppState) -> usize;
-}
-
-/// The body of a state or checkpoint.
-pub(super) struct StateBody;
-
-impl BodyKind for StateBody {
-    const IS_JSON: bool = true;
-
-    fn limit(state: &AppState) -> usize {
-        state.config.limits.state_body_bytes
-    }
-}
-
-/// Any other body.
-pub(super) struct SmallBody;
-
-impl BodyKind for SmallBody {
-    const IS_JSON: bool = true;
-
     fn limit(state: &AppState) -> usize {
         state.config.limits.body_bytes
     }
 }
 
-/// No body.
-pub(super) struct NoBody;
+macro_rules! body_kinds {
+    ($($(#[$doc:meta])* $name:ident = $media:ident $($limit:ident)?;)*) => {
+        $($(#[$doc])*
+        pub(super) struct $name;
 
-impl BodyKind for NoBody {
-    const IS_JSON: bool = false;
+        impl BodyKind for $name {
+            const MEDIA: Media = Media::$media;
 
-    fn limit(state: &AppState) -> usize {
-        state.config.limits.body_bytes
-    }
+            $(fn limit(state: &AppState) -> usize {
+                state.config.limits.$limit
+            })?
+        })*
+    };
+}
+
+body_kinds! {
+    /// The body of a state or checkpoint.
+    StateBody = Json state_body_bytes;
+    /// A patch of a state.
+    StatePatch = Patch state_body_bytes;
+    /// Any other body.
+    SmallBody = Json;
+    /// A patch of anything else.
+    SmallPatch = Patch;
+    /// No body.
+    NoBody = Nothing;
 }
 
 /// A request that writes, with a body of kind `B`.
@@ -67,6 +80,8 @@ pub(super) struct Write<B> {
     /// Whether the client wants no representation back (`Prefer: return=minimal`).
     pub(super) minimal: Option<bool>,
     body: Bytes,
+    patch: PatchKind,
+    limit: usize,
     kind: PhantomData<B>,
 }
 
@@ -77,6 +92,36 @@ impl<B: BodyKind> Write<B> {
     /// What [`document::validate`] finds.
     pub(super) fn document(&self) -> Result<&str> {
         Ok(document::validate(&self.body)?)
+    }
+
+    /// The same, where no body at all stands for an empty object.
+    ///
+    /// # Errors
+    /// What [`document::validate`] finds.
+    pub(super) fn document_or_empty(&self) -> Result<&str> {
+        if self.body.is_empty() { Ok("{}") } else { self.document() }
+    }
+
+    /// The body as a patch.
+    ///
+    /// # Errors
+    /// What [`document::validate`] finds.
+    pub(super) fn patch(&self) -> Result<Patch> {
+        Ok(Patch { kind: self.patch, text: self.document()?.into(), limit: self.limit })
+    }
+}
+
+/// Checks the media type, and tells how a patch is written.
+fn check_media(media: Media, headers: &HeaderMap) -> Result<PatchKind> {
+    if media == Media::Nothing {
+        return Ok(PatchKind::Merge);
+    }
+    let announced = body::media_type(headers)?;
+    match (media, announced.as_deref()) {
+        (_, None | Some("application/json")) | (Media::Patch, Some("application/merge-patch+json")) => Ok(PatchKind::Merge),
+        (Media::Patch, Some("application/json-patch+json")) => Ok(PatchKind::Operations),
+        (Media::Patch, _) => Err(Error::new(Code::UnsupportedMediaType, format!("A patch must be {ACCEPT_PATCH}."))),
+        _ => Err(Error::new(Code::UnsupportedMediaType, "The body must be application/json.")),
     }
 }
 
@@ -89,13 +134,12 @@ impl<B: BodyKind> FromRequest<AppState> for Write<B> {
         let precondition = conditional::precondition(&parts.headers)?;
         let key = idempotency_key(&parts)?;
         let minimal = return_preference(&parts);
-        if B::IS_JSON {
-            body::check_json(&parts.headers)?;
-        }
-        let body = body::read(&parts.headers, incoming, B::limit(state), state.config.server.body_read_timeout_ms.into()).await?;
+        let patch = check_media(B::MEDIA, &parts.headers)?;
+        let limit = B::limit(state);
+        let body = body::read(&parts.headers, incoming, limit, state.config.server.body_read_timeout_ms.into()).await?;
         let idempotency = key.map(|key| IdempotencyKey { fingerprint: fingerprint(&parts, &body), key: key.to_owned() });
         let request_id = parts.extensions.get::<RequestId>().map_or(Uuid::nil(), |id| id.uuid);
-        Ok(Self { request: WriteRequest { caller, request_id, precondition, idempotency }, minimal, body, kind: PhantomData })
+        Ok(Self { request: WriteRequest { caller, request_id, precondition, idempotency }, minimal, body, patch, limit, kind: PhantomData })
     }
 }
 

@@ -3,43 +3,74 @@
 //! A write runs in a task of its own: a client that hangs up, or a deadline that passes, ends the waiting but never the write, so a
 //! connection is never left in the middle of a transaction and no write is half known.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use super::{Done, Freshness, IdempotencyKey, WriteRequest};
+use super::resource::{Render, Resource};
+use super::turns::{Turns, in_flight};
+use super::{Done, Freshness, IdempotencyKey, Representation, Tier, WriteRequest};
+use crate::cache::{Entry, Flights, Key, LocalTier, Wanted};
+use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::principal::Principal;
-use crate::domain::version::{Expected, Tags, Version};
+use crate::domain::version::{Expected, Precondition, Tags, Version};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
-use crate::store::{self, Idempotency, Lookup, Outcome, Store, StoreError, WriteContext};
+use crate::store::{self, Idempotency, Lookup, Outcome, Store, StoreError, Tombstone, WriteContext};
 
 /// How often a compare-and-set is tried before the answer is 409.
-const COMPARE_AND_SET_ATTEMPTS: usize = 5;
+pub(super) const COMPARE_AND_SET_ATTEMPTS: usize = 5;
 
-/// The live version of a resource, being read.
-pub(super) type CurrentVersion = Pin<Box<dyn Future<Output = store::Result<Option<Version>>> + Send>>;
+/// The future of a store call.
+pub(super) type Calling<T> = Pin<Box<dyn Future<Output = store::Result<T>> + Send>>;
 
 /// The path to the store. Clones share everything.
 #[derive(Clone)]
 pub struct Memory {
     store: Arc<dyn Store>,
     lifecycle: Lifecycle,
-    keys: KeysInFlight,
+    turns: Turns,
     idempotency_wait: Duration,
+    clock: Clock,
+    local: Arc<LocalTier>,
+    flights: Arc<Flights<Arc<Error>>>,
+}
+
+/// What a read found, and where.
+pub(super) struct Read {
+    /// The finished answer, or that there is none.
+    pub(super) entry: Arc<Entry>,
+    tier: Tier,
+}
+
+impl Read {
+    /// The representation.
+    ///
+    /// # Errors
+    /// The resource is not there: `code`.
+    pub(super) fn representation(&self, code: Code) -> Result<Representation> {
+        match (self.entry.version(), self.entry.body()) {
+            (Some(version), Some(body)) => Ok(Representation { version, body: body.clone(), tier: self.tier }),
+            _ => Err(absent(code)),
+        }
+    }
 }
 
 impl Memory {
-    /// A memory over a store. `idempotency_wait` is how long a request waits for the one with the same key.
+    /// A memory over a store and the cache that the store tells of its commits. `idempotency_wait` is how long a request waits for the one
+    /// with the same key.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, lifecycle: Lifecycle, idempotency_wait: Duration) -> Self {
-        Self { store, lifecycle, keys: KeysInFlight::default(), idempotency_wait }
+    pub fn new(store: Arc<dyn Store>, local: Arc<LocalTier>, lifecycle: Lifecycle, idempotency_wait: Duration, clock: Clock) -> Self {
+        Self { store, lifecycle, turns: Turns::default(), idempotency_wait, clock, local, flights: Arc::default() }
+    }
+
+    /// The time of this process, for what need not be exact.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The store, for reads of lists and history, which no cache holds.
@@ -54,53 +85,149 @@ impl Memory {
         self.lifecycle.is_stopping()
     }
 
-    /// Reads one resource. `version_of` tells a record's version.
+    /// Reads one resource: from the cache, or from the store, and then into the cache. Readers that come while a load is at work share it.
     ///
     /// # Errors
-    /// The store could not answer, or has nothing as recent as asked.
-    pub async fn read<R, F>(&self, freshness: Freshness, load: F, version_of: fn(&R) -> Version) -> Result<Option<R>>
-    where
-        F: Future<Output = store::Result<Lookup<R>>>,
-    {
-        let found = load.await?;
-        let reached = match &found {
-            Lookup::Live(record) => Some(version_of(record)),
-            Lookup::Gone(version) => Some(*version),
-            Lookup::Absent => None,
+    /// The store has nothing as recent as asked, or does not answer. That the resource is not there is no error yet.
+    pub(super) async fn read<R: Resource>(&self, freshness: Freshness, resource: &R, render: Render<R::Record>) -> Result<Read> {
+        let key = Key::new(resource.tenant().clone(), resource.name());
+        let wanted = Wanted { min_version: freshness.min_version, life: resource.life() };
+        if !freshness.from_store
+            && let Some(entry) = self.local.get(&key, &wanted)
+        {
+            return Ok(Read { entry, tier: Tier::Local });
+        }
+        let ticket = self.local.ticket(&key);
+        let load = || async {
+            let found = resource.load(self.store()).await.map_err(Error::from)?;
+            let entry = match found {
+                Lookup::Live(record) => resource.entry(&record, render(&record)?.body),
+                Lookup::Gone(version) => resource.absence(Some(version)),
+                Lookup::Absent => resource.absence(None),
+            };
+            let entry = Arc::new(entry);
+            self.local.insert(&key, ticket, Arc::clone(&entry));
+            Ok(entry)
         };
-        if freshness.min_version.is_some_and(|wanted| reached.is_none_or(|reached| reached < wanted)) {
+        // Whoever asks for the store gets a statement of its own.
+        let entry = if freshness.from_store { load().await } else { self.flights.load(&key, ticket, resource.life(), load).await };
+        let entry = entry.map_err(|error: Arc<Error>| error.copy())?;
+        if !entry.answers(&wanted) {
             let mut error = Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version.");
-            error.current_version = reached;
+            error.current_version = entry.version();
             return Err(error);
         }
-        Ok(match found {
-            Lookup::Live(record) => Some(record),
-            Lookup::Gone(_) | Lookup::Absent => None,
-        })
+        Ok(Read { entry, tier: Tier::Store { asked: freshness.from_store } })
     }
 
-    /// Writes one resource.
-    ///
-    /// `write` makes the store call under the given expectation; `current` reads the live version, for preconditions that the store
-    /// cannot evaluate itself (a list of versions, `If-None-Match` with a version). `version_of` tells what was written. `absent` is the
-    /// error for a delete of nothing.
+    /// Leaves what a write has made in the cache.
+    pub(super) fn keep<R: Resource>(&self, resource: &R, done: &Done<R::Record>) {
+        if let (Some(record), Some(rendered), false) = (&done.record, &done.rendered, done.replayed) {
+            let key = Key::new(resource.tenant().clone(), resource.name());
+            self.local.insert_written(&key, Arc::new(resource.entry(record, rendered.body.clone())));
+        }
+    }
+
+    /// A session lives on: so does what the cache keeps of it.
+    pub(super) fn touched<R: Resource>(&self, resource: &R, version: Version, expires_at: Timestamp) {
+        let key = Key::new(resource.tenant().clone(), resource.name());
+        self.local.touched(&key, version, expires_at, expires_at);
+    }
+
+    /// The cache in this process.
+    pub(super) fn local(&self) -> &LocalTier {
+        &self.local
+    }
+
+    /// Saves one resource.
     ///
     /// # Errors
     /// A failed precondition, a reused key, or whatever keeps the store from answering.
-    pub async fn write<R, W, WF, C>(
+    pub(super) async fn save<R: Resource>(
         &self,
         request: &WriteRequest,
-        write: W,
-        current: C,
-        version_of: fn(&R) -> Version,
-        absent: Code,
-    ) -> Result<Done<R>>
-    where
-        R: Send + 'static,
-        W: Fn(Arc<dyn Store>, WriteContext, Expected) -> WF + Send + Sync + 'static,
-        WF: Future<Output = store::Result<Outcome<R>>> + Send + 'static,
-        C: Fn(Arc<dyn Store>) -> CurrentVersion + Send + Sync + 'static,
-    {
+        resource: R,
+        document: R::Document,
+        render: Render<R::Record>,
+    ) -> Result<Done<R::Record>> {
+        let target = resource.clone();
+        let write = move |store: Arc<dyn Store>, context: WriteContext, expected| -> Calling<Outcome<R::Record>> {
+            let (target, document) = (target.clone(), document.clone());
+            Box::pin(async move { target.save(&*store, &context, expected, &document).await })
+        };
+        let outcome = self.write(request, resource.clone(), write).await?;
+        let done = finish(outcome, R::version, R::ABSENT, render)?;
+        self.keep(&resource, &done);
+        Ok(done)
+    }
+
+    /// Removes one resource.
+    ///
+    /// # Errors
+    /// It is not there, a failed precondition, a reused key, or whatever keeps the store from answering.
+    pub(super) async fn remove<R: Resource>(&self, request: &WriteRequest, resource: R) -> Result<Done<()>> {
+        let target = resource.clone();
+        let write = move |store: Arc<dyn Store>, context: WriteContext, expected| -> Calling<Outcome<Tombstone>> {
+            let target = target.clone();
+            Box::pin(async move { target.remove(&*store, &context, expected).await })
+        };
+        match self.write(request, resource, write).await? {
+            Outcome::Applied { record, .. } => {
+                Ok(Done { status: 204, version: record.version, record: None, rendered: None, replayed: false })
+            }
+            Outcome::Replayed(replay) => {
+                Ok(Done { status: replay.status, version: replay.version, record: None, rendered: None, replayed: true })
+            }
+            other => Err(refusal(&other, R::ABSENT)),
+        }
+    }
+
+    /// Any write whose preconditions are about `resource`: in a task of its own, in the turn of its key, and as a compare-and-set when the
+    /// store cannot evaluate the preconditions itself (a list of versions, `If-None-Match` with a version).
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering. Everything else is an outcome.
+    pub(super) async fn write<R: Resource, T: Send + 'static>(
+        &self,
+        request: &WriteRequest,
+        resource: R,
+        write: impl Fn(Arc<dyn Store>, WriteContext, Expected) -> Calling<Outcome<T>> + Send + Sync + 'static,
+    ) -> Result<Outcome<T>> {
+        let precondition = request.precondition.clone();
+        let has_key = request.idempotency.is_some();
+        let attempt = self.run(request, move |store, context| {
+            Box::pin(async move {
+                if let Some(expected) = precondition.as_expected() {
+                    return write(store, context, expected).await.map(Some);
+                }
+                for _ in 0..COMPARE_AND_SET_ATTEMPTS {
+                    let version = resource.load(&*store).await?.live().map(|record| R::version(&record));
+                    let met = precondition.is_met_by(version);
+                    if !met && !has_key {
+                        return Ok(Some(Outcome::Refused { current: version }));
+                    }
+                    // With a key the store is asked even when the condition fails: it may hold the answer of an equal request.
+                    let expected = if met { exactly(version) } else { failing(&precondition) };
+                    match write(Arc::clone(&store), context.clone(), expected).await? {
+                        Outcome::Refused { current } if met && precondition.is_met_by(current) => {}
+                        outcome => return Ok(Some(outcome)),
+                    }
+                }
+                Ok(None)
+            })
+        });
+        attempt.await?.ok_or_else(exhausted)
+    }
+
+    /// Runs a piece of writing work in a task of its own, in the turn of the request's idempotency key.
+    ///
+    /// # Errors
+    /// The turn did not come in time, or the store did not answer.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        request: &WriteRequest,
+        work: impl FnOnce(Arc<dyn Store>, WriteContext) -> Calling<T> + Send + 'static,
+    ) -> Result<T> {
         let idempotency = request.idempotency.as_ref().map(|key| hash(&request.caller, key));
         let context = WriteContext {
             tenant: request.caller.tenant.clone(),
@@ -110,80 +237,74 @@ impl Memory {
         };
         // Held by the task, so that a second request with the key waits for the write itself, not for its client.
         let turn = match idempotency {
-            Some(idempotency) => Some(self.keys.turn((context.tenant.as_str().into(), idempotency.key), self.idempotency_wait).await?),
+            Some(idempotency) => Some(self.turns.turn(context.tenant.as_str(), idempotency.key, self.idempotency_wait).await?),
             None => None,
         };
         let store = Arc::clone(&self.store);
-        let precondition = request.precondition.clone();
         let task = self.lifecycle.spawn(async move {
             let _turn = turn;
-            let Some(expected) = precondition.as_expected() else {
-                for _ in 0..COMPARE_AND_SET_ATTEMPTS {
-                    let version = current(Arc::clone(&store)).await?;
-                    let met = precondition.is_met_by(version);
-                    if !met && idempotency.is_none() {
-                        return Ok(Attempt::Outcome(Outcome::Refused { current: version }));
-                    }
-                    // With a key the store is asked even when the condition fails: it may hold the answer of an equal request.
-                    let expected = if met { exactly(version) } else { failing(&precondition.if_match) };
-                    match write(Arc::clone(&store), context.clone(), expected).await? {
-                        Outcome::Refused { current } if met && precondition.is_met_by(current) => {}
-                        outcome => return Ok(Attempt::Outcome(outcome)),
-                    }
-                }
-                return Ok(Attempt::Exhausted);
-            };
-            write(store, context, expected).await.map(Attempt::Outcome)
+            work(store, context).await
         });
-        let attempt = match task.await {
-            Ok(attempt) => attempt,
-            Err(error) => return Err(Error::new(Code::Internal, "The write broke off.").with_cause(error)),
-        };
-        match attempt {
-            Ok(Attempt::Outcome(outcome)) => conclude(outcome, version_of, absent),
-            Ok(Attempt::Exhausted) => {
-                Err(Error::new(Code::Conflict, format!("The resource changed {COMPARE_AND_SET_ATTEMPTS} times meanwhile.")))
-            }
-            Err(StoreError::Contended(cause)) if idempotency.is_some() => Err(in_flight().with_cause(cause)),
-            Err(error) => Err(error.into()),
+        match task.await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(StoreError::Contended(cause))) if idempotency.is_some() => Err(in_flight().with_cause(cause)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(Error::new(Code::Internal, "The write broke off.").with_cause(error)),
         }
     }
 }
 
-enum Attempt<R> {
-    Outcome(Outcome<R>),
-    Exhausted,
+/// The answer to a write that gives a representation back.
+///
+/// # Errors
+/// What the outcome says.
+pub(super) fn finish<T>(outcome: Outcome<T>, version_of: fn(&T) -> Version, absent: Code, render: Render<T>) -> Result<Done<T>> {
+    match outcome {
+        Outcome::Applied { created, record } => {
+            let (version, rendered) = (version_of(&record), render(&record)?);
+            Ok(Done { status: if created { 201 } else { 200 }, version, record: Some(record), rendered: Some(rendered), replayed: false })
+        }
+        Outcome::Replayed(replay) => {
+            let rendered = replay.record.as_ref().map(render).transpose()?;
+            Ok(Done { status: replay.status, version: replay.version, record: replay.record, rendered, replayed: true })
+        }
+        other => Err(refusal(&other, absent)),
+    }
 }
 
-fn exactly(version: Option<Version>) -> Expected {
+/// The error for an outcome that is none of success.
+pub(super) fn refusal<T>(outcome: &Outcome<T>, absent_code: Code) -> Error {
+    match outcome {
+        Outcome::Refused { current } => Error::precondition_failed(*current),
+        Outcome::KeyReused => key_reused(),
+        Outcome::Absent | Outcome::Applied { .. } | Outcome::Replayed(_) => absent(absent_code),
+    }
+}
+
+/// The error for a resource that is not there, or that the caller does not reach: the two look alike.
+pub(super) fn absent(code: Code) -> Error {
+    Error::new(code, format!("{}.", code.title()))
+}
+
+pub(super) fn key_reused() -> Error {
+    Error::new(Code::IdempotencyKeyReused, "The Idempotency-Key was used with another request in the last 24 hours.")
+}
+
+pub(super) fn exhausted() -> Error {
+    Error::new(Code::Conflict, format!("The resource changed {COMPARE_AND_SET_ATTEMPTS} times meanwhile."))
+}
+
+pub(super) fn exactly(version: Option<Version>) -> Expected {
     version.map_or(Expected::Absent, Expected::Exactly)
 }
 
 /// An expectation that fails unless the failed condition has come true meanwhile.
-fn failing(if_match: &Option<Tags>) -> Expected {
-    match if_match {
+fn failing(precondition: &Precondition) -> Expected {
+    match &precondition.if_match {
         Some(Tags::Versions(versions)) => versions.first().copied().map_or(Expected::Absent, Expected::Exactly),
         Some(Tags::Any) => Expected::Present,
         None => Expected::Absent,
     }
-}
-
-fn conclude<R>(outcome: Outcome<R>, version_of: fn(&R) -> Version, absent: Code) -> Result<Done<R>> {
-    match outcome {
-        Outcome::Applied { created, record } => {
-            Ok(Done { status: if created { 201 } else { 200 }, version: version_of(&record), record: Some(record), replayed: false })
-        }
-        Outcome::Replayed(replay) => Ok(Done { status: replay.status, version: replay.version, record: replay.record, replayed: true }),
-        Outcome::Refused { current } => Err(Error::precondition_failed(current)),
-        Outcome::Absent => Err(Error::new(absent, format!("{}.", absent.title()))),
-        Outcome::KeyReused => {
-            Err(Error::new(Code::IdempotencyKeyReused, "The Idempotency-Key was used with another request in the last 24 hours."))
-        }
-    }
-}
-
-fn in_flight() -> Error {
-    Error::new(Code::IdempotencyInFlight, "A request with this Idempotency-Key is still running.").with_retry_after(1)
 }
 
 /// 128 bits of SHA-256 over issuer, subject and key, separated by a byte that none of them holds.
@@ -206,61 +327,5 @@ impl From<StoreError> for Error {
             StoreError::Corrupt { .. } | StoreError::Internal(_) => (Code::Internal, "Something went wrong in the server."),
         };
         Self::new(code, detail).with_cause(error)
-    }
-}
-
-/// A tenant and a hashed key.
-type KeyInFlight = (Box<str>, Uuid);
-
-/// The idempotency keys of writes at work in this process, each behind a lock that the next request with the key waits for. The map
-/// holds no more entries than requests are at work.
-#[derive(Clone, Default)]
-struct KeysInFlight(Arc<Mutex<HashMap<KeyInFlight, Arc<tokio::sync::Mutex<()>>>>>);
-
-/// The turn of one write; the next one begins when it is dropped.
-struct Turn {
-    keys: KeysInFlight,
-    key: KeyInFlight,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
-impl KeysInFlight {
-    async fn turn(&self, key: KeyInFlight, wait: Duration) -> Result<Turn> {
-        let lock = {
-            let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(keys.entry(key.clone()).or_default())
-        };
-        // Made before waiting, so that a request that stops waiting cleans up as well.
-        let mut turn = Turn { keys: self.clone(), key, guard: None };
-        turn.guard = Some(tokio::time::timeout(wait, lock.lock_owned()).await.map_err(|_| in_flight())?);
-        Ok(turn)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.guard = None;
-        let mut keys = self.keys.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // One reference is the map's own: no other request holds or waits for the lock.
-        if keys.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            keys.remove(&self.key);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_key_in_flight_is_waited_for_and_forgotten() {
-        let keys = KeysInFlight::default();
-        let key: KeyInFlight = ("acme".into(), Uuid::nil());
-        let first = keys.turn(key.clone(), Duration::ZERO).await.unwrap_or_else(|_| panic!("the first waits for nobody"));
-        let second = keys.turn(key.clone(), Duration::ZERO).await;
-        assert_eq!(second.err().map(|error| error.code), Some(Code::IdempotencyInFlight));
-        drop(first);
-        drop(keys.turn(key, Duration::ZERO).await);
-        assert!(keys.0.lock().unwrap().is_empty());
     }
 }

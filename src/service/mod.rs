@@ -1,39 +1,88 @@
 //! Use cases. The one place where store and cache meet; handlers and jobs call these and nothing below.
 
+pub mod checkpoints;
+pub mod effective;
+pub mod executions;
 pub mod health;
+pub mod housekeeping;
 pub mod memory;
+pub mod patch;
+mod resource;
+pub mod sessions;
 pub mod states;
+pub mod statistics;
+mod turns;
 pub mod variables;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::domain::principal::Principal;
+use crate::domain::checkpoint::CheckpointRecord;
+use crate::domain::principal::{Permission, Principal};
+use crate::domain::session::{Reach, SessionRecord};
+use crate::domain::state::StateRecord;
+use crate::domain::variable::VariableRecord;
 use crate::domain::version::{Precondition, Version};
+use crate::error::{Code, Error, Result};
 
 pub use crate::store::IDEMPOTENCY_SECONDS;
 pub use memory::Memory;
+pub use patch::Patch;
+pub use resource::{Render, Rendered};
+
+/// How the records of each kind become representations.
+#[derive(Clone, Copy)]
+pub struct Renderers {
+    /// Of states.
+    pub state: Render<StateRecord>,
+    /// Of checkpoints.
+    pub checkpoint: Render<CheckpointRecord>,
+    /// Of sessions.
+    pub session: Render<SessionRecord>,
+    /// Of variables.
+    pub variable: Render<VariableRecord>,
+}
 
 /// All services. Clones share everything.
 #[derive(Clone)]
 pub struct Services {
     /// Workflow states.
     pub states: states::States,
+    /// Workflows and executions.
+    pub executions: executions::Executions,
+    /// Checkpoints.
+    pub checkpoints: checkpoints::Checkpoints,
+    /// Sessions.
+    pub sessions: sessions::Sessions,
     /// Variables.
     pub variables: variables::Variables,
+    /// Variables over several scopes.
+    pub effective: effective::EffectiveVariables,
     /// Whether the server can do its work.
     pub health: health::Health,
+    /// Figures and caches.
+    pub operations: statistics::Operations,
+    /// What the sweeper does.
+    pub housekeeping: housekeeping::Housekeeping,
 }
 
 impl Services {
     /// The services over one memory.
     #[must_use]
-    pub fn new(memory: Memory) -> Self {
+    pub fn new(memory: &Memory, renderers: Renderers) -> Self {
+        let sessions = sessions::Sessions::new(memory.clone(), renderers.session);
         Self {
-            states: states::States::new(memory.clone()),
-            variables: variables::Variables::new(memory.clone()),
-            health: health::Health::new(memory),
+            states: states::States::new(memory.clone(), renderers.state),
+            executions: executions::Executions::new(memory.clone()),
+            checkpoints: checkpoints::Checkpoints::new(memory.clone(), renderers),
+            variables: variables::Variables::new(memory.clone(), sessions.clone(), renderers.variable),
+            effective: effective::EffectiveVariables::new(memory.clone(), sessions.clone()),
+            sessions,
+            health: health::Health::new(memory.clone()),
+            operations: statistics::Operations::new(memory.clone()),
+            housekeeping: housekeeping::Housekeeping::new(memory.clone()),
         }
     }
 }
@@ -69,6 +118,8 @@ pub struct Done<R> {
     pub version: Version,
     /// What is there now. `None` after a delete, and for a replay whose version is no longer kept.
     pub record: Option<R>,
+    /// Its representation.
+    pub rendered: Option<Rendered>,
     /// Whether this is the stored answer of an earlier, equal request.
     pub replayed: bool,
 }
@@ -80,4 +131,52 @@ pub struct Freshness {
     pub from_store: bool,
     /// The version that the answer must have reached (`X-Min-Version`).
     pub min_version: Option<Version>,
+}
+
+/// Where an answer came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// The cache in this process.
+    Local,
+    /// The store: because the request asked for it, or because no cache had it.
+    Store {
+        /// Whether the request asked for it.
+        asked: bool,
+    },
+}
+
+/// One resource, as it is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Representation {
+    /// Its version.
+    pub version: Version,
+    /// Its body.
+    pub body: Bytes,
+    /// Where it came from.
+    pub tier: Tier,
+}
+
+impl WriteRequest {
+    /// Refuses preconditions, where an operation changes no single resource that they could be about.
+    ///
+    /// # Errors
+    /// There are some.
+    pub(crate) fn without_precondition(&self) -> Result<()> {
+        if self.precondition == Precondition::default() {
+            return Ok(());
+        }
+        Err(Error::new(Code::PreconditionNotAllowed, "If-Match and If-None-Match cannot guard this operation."))
+    }
+}
+
+/// Whose sessions and user scopes a caller reaches.
+fn reach(caller: &Principal) -> Reach {
+    if caller.may(Permission::Delegate) { Reach::All } else { Reach::Own(caller.subject.clone()) }
+}
+
+/// Logs that a caller acted for someone else.
+fn log_delegation(caller: &Principal, on_behalf_of: &crate::domain::id::UserId) {
+    if *on_behalf_of != caller.subject {
+        tracing::info!(tenant = %caller.tenant, subject = %caller.subject, %on_behalf_of, "acted for another user");
+    }
 }

@@ -1,15 +1,23 @@
-//! Workflow states: save, load, delete, history.
+//! Workflow states: save, load, patch, delete, history, time travel.
 
-use std::sync::Arc;
+use async_trait::async_trait;
+use bytes::Bytes;
 
-use super::memory::CurrentVersion;
-use super::{Done, Freshness, Memory, WriteRequest};
+use super::memory::Memory;
+use super::patch::{Patch, Patchable};
+use super::resource::{Render, Resource};
+use super::{Done, Freshness, Representation, Tier, WriteRequest};
+use crate::cache::Entry;
+use crate::domain::clock::Timestamp;
+use crate::domain::commit;
+use crate::domain::document::Fault;
+use crate::domain::id::TenantId;
 use crate::domain::page::{CursorBinding, MAX_PAGE_BYTES, Page};
 use crate::domain::principal::Principal;
-use crate::domain::state::{HistoryItem, Operation, StateDocument, StateKey, StateRecord};
-use crate::domain::version::Version;
+use crate::domain::state::{HistoryItem, Operation, StateAt, StateDocument, StateKey, StateRecord};
+use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Error, Result};
-use crate::store::{HistoryQuery, Store, Tombstone};
+use crate::store::{self, HistoryQuery, Lookup, Outcome, Store, Tombstone, WriteContext};
 
 /// Bytes that a history item takes at most, for the limit of a page's size.
 const HISTORY_ITEM_BYTES: usize = 2048;
@@ -18,6 +26,7 @@ const HISTORY_ITEM_BYTES: usize = 2048;
 #[derive(Clone)]
 pub struct States {
     memory: Memory,
+    render: Render<StateRecord>,
 }
 
 /// A page of history and where the next one begins.
@@ -29,9 +38,79 @@ pub struct HistoryPage {
     pub next_cursor: Option<String>,
 }
 
+/// The state of one execution, for the one read and write path.
+#[derive(Debug, Clone)]
+pub(super) struct StateResource {
+    pub(super) tenant: TenantId,
+    pub(super) key: StateKey,
+    pub(super) operation: Operation,
+}
+
+impl StateResource {
+    pub(super) fn new(caller: &Principal, key: StateKey, operation: Operation) -> Self {
+        Self { tenant: caller.tenant.clone(), key, operation }
+    }
+}
+
+#[async_trait]
+impl Resource for StateResource {
+    type Record = StateRecord;
+    type Document = StateDocument;
+
+    const ABSENT: Code = Code::StateNotFound;
+
+    fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    fn name(&self) -> commit::Resource {
+        commit::Resource::State(self.key.clone())
+    }
+
+    fn version(record: &StateRecord) -> Version {
+        record.version
+    }
+
+    fn entry(&self, record: &StateRecord, body: Bytes) -> Entry {
+        Entry::plain(record.version, body)
+    }
+
+    async fn load(&self, store: &dyn Store) -> store::Result<Lookup<StateRecord>> {
+        store.get_state(&self.tenant, &self.key).await
+    }
+
+    async fn save(
+        &self,
+        store: &dyn Store,
+        context: &WriteContext,
+        expected: Expected,
+        document: &StateDocument,
+    ) -> store::Result<Outcome<StateRecord>> {
+        store.put_state(context, &self.key, expected, document, self.operation).await
+    }
+
+    async fn remove(&self, store: &dyn Store, context: &WriteContext, expected: Expected) -> store::Result<Outcome<Tombstone>> {
+        store.delete_state(context, &self.key, expected).await
+    }
+}
+
+impl Patchable for StateResource {
+    fn target(record: &StateRecord) -> String {
+        record.document.text().to_owned()
+    }
+
+    fn patched(_: &StateRecord, _: &Patch, text: &str) -> std::result::Result<StateDocument, Vec<Fault>> {
+        StateDocument::parse(text)
+    }
+
+    fn any_document() -> StateDocument {
+        StateDocument::empty()
+    }
+}
+
 impl States {
-    pub(super) fn new(memory: Memory) -> Self {
-        Self { memory }
+    pub(super) fn new(memory: Memory, render: Render<StateRecord>) -> Self {
+        Self { memory, render }
     }
 
     /// Saves a state.
@@ -39,13 +118,15 @@ impl States {
     /// # Errors
     /// A failed precondition, a reused key, a store that does not answer.
     pub async fn put(&self, request: &WriteRequest, key: StateKey, document: StateDocument) -> Result<Done<StateRecord>> {
-        let subject = key.clone();
-        let write = move |store: Arc<dyn Store>, context, expected| {
-            let (key, document) = (subject.clone(), document.clone());
-            async move { store.put_state(&context, &key, expected, &document, Operation::Put).await }
-        };
-        let current = current_version(&request.caller, key);
-        self.memory.write(request, write, current, |record: &StateRecord| record.version, Code::StateNotFound).await
+        self.memory.save(request, StateResource::new(&request.caller, key, Operation::Put), document, self.render).await
+    }
+
+    /// Patches a state.
+    ///
+    /// # Errors
+    /// No such state, a patch that does not apply, a failed precondition, a reused key, a store that does not answer.
+    pub async fn patch(&self, request: &WriteRequest, key: StateKey, patch: Patch) -> Result<Done<StateRecord>> {
+        self.memory.patch(request, StateResource::new(&request.caller, key, Operation::Patch), patch, self.render).await
     }
 
     /// Deletes a state. Its history stays.
@@ -53,32 +134,44 @@ impl States {
     /// # Errors
     /// Nothing to delete, a failed precondition, a reused key, a store that does not answer.
     pub async fn delete(&self, request: &WriteRequest, key: StateKey) -> Result<Done<()>> {
-        let subject = key.clone();
-        let write = move |store: Arc<dyn Store>, context, expected| {
-            let key = subject.clone();
-            async move { store.delete_state(&context, &key, expected).await }
-        };
-        let current = current_version(&request.caller, key);
-        let done = self.memory.write(request, write, current, |tombstone: &Tombstone| tombstone.version, Code::StateNotFound).await?;
-        Ok(deleted(done))
+        self.memory.remove(request, StateResource::new(&request.caller, key, Operation::Delete)).await
     }
 
     /// Loads the current state.
     ///
     /// # Errors
     /// No such state, nothing as recent as asked, a store that does not answer.
-    pub async fn get(&self, caller: &Principal, key: &StateKey, freshness: Freshness) -> Result<StateRecord> {
-        let load = self.memory.store().get_state(&caller.tenant, key);
-        self.memory.read(freshness, load, |record: &StateRecord| record.version).await?.ok_or_else(state_not_found)
+    pub async fn get(&self, caller: &Principal, key: StateKey, freshness: Freshness) -> Result<Representation> {
+        let resource = StateResource::new(caller, key, Operation::Put);
+        self.memory.read(freshness, &resource, self.render).await?.representation(Code::StateNotFound)
     }
 
     /// Loads one version, current or past.
     ///
     /// # Errors
     /// No such version, a store that does not answer.
-    pub async fn get_version(&self, caller: &Principal, key: &StateKey, version: Version) -> Result<StateRecord> {
+    pub async fn get_version(&self, caller: &Principal, key: &StateKey, version: Version) -> Result<Representation> {
         let found = self.memory.store().get_state_version(&caller.tenant, key, version).await?;
-        found.ok_or_else(|| Error::new(Code::VersionNotFound, format!("The state has no version {version}, or it is a deletion.")))
+        let missing = || Error::new(Code::VersionNotFound, format!("The state has no version {version}, or it is a deletion."));
+        self.represent(&found.ok_or_else(missing)?)
+    }
+
+    /// Loads the version that was in force at a moment.
+    ///
+    /// # Errors
+    /// No state then, a moment that has not come yet, a store that does not answer.
+    pub async fn get_at(&self, caller: &Principal, key: &StateKey, at: Timestamp) -> Result<Representation> {
+        match self.memory.store().get_state_at(&caller.tenant, key, at).await? {
+            StateAt::Live(record) => self.represent(&record),
+            StateAt::Absent => {
+                Err(Error::new(Code::VersionNotFound, "There was no state at that time, or that version is no longer kept."))
+            }
+            StateAt::Future => Err(Error::new(Code::InvalidParameter, "The parameter at is in the future.")),
+        }
+    }
+
+    fn represent(&self, record: &StateRecord) -> Result<Representation> {
+        Ok(Representation { version: record.version, body: (self.render)(record)?.body, tier: Tier::Store { asked: false } })
     }
 
     /// Lists the versions of a state, newest first unless `ascending`.
@@ -96,36 +189,23 @@ impl States {
         let order = if ascending { "asc" } else { "desc" };
         let parts = [caller.tenant.as_str(), "history", key.workflow.as_str(), key.execution.as_str(), order];
         let binding = CursorBinding(&parts);
-        let after = match cursor {
-            Some(cursor) => Some(position(binding, cursor)?),
-            None => None,
-        };
+        let after = binding.position(cursor, |position| position.parse().ok().and_then(Version::new))?;
         let query = HistoryQuery { ascending, after, limit: limit.min(MAX_PAGE_BYTES / HISTORY_ITEM_BYTES) };
-        let page = self.memory.store().state_history(&caller.tenant, key, query).await?.ok_or_else(state_not_found)?;
-        let Page { items, more } = page;
+        let page = self.memory.store().state_history(&caller.tenant, key, query).await?;
+        let Page { items, more } = page.ok_or_else(|| super::memory::absent(Code::StateNotFound))?;
         let next_cursor = items.last().filter(|_| more).map(|item| binding.encode(&item.version.to_string()));
         Ok(HistoryPage { items, next_cursor })
     }
 }
 
-fn position(binding: CursorBinding<'_>, cursor: &str) -> Result<Version> {
-    let position = binding.decode(cursor).and_then(|position| position.parse().ok()).and_then(Version::new);
-    position.ok_or_else(|| Error::new(Code::InvalidCursor, "The cursor does not belong to this list."))
-}
-
-fn state_not_found() -> Error {
-    Error::new(Code::StateNotFound, "No such state.")
-}
-
-fn current_version(caller: &Principal, key: StateKey) -> impl Fn(Arc<dyn Store>) -> CurrentVersion + Send + Sync + 'static {
-    let tenant = caller.tenant.clone();
-    move |store| {
-        let (tenant, key) = (tenant.clone(), key.clone());
-        Box::pin(async move { Ok(store.get_state(&tenant, &key).await?.live().map(|record| record.version)) })
+impl CursorBinding<'_> {
+    /// Where the page of a cursor begins; `None` without a cursor.
+    ///
+    /// # Errors
+    /// The cursor was made for another list.
+    pub(super) fn position<T>(self, cursor: Option<&str>, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>> {
+        let Some(cursor) = cursor else { return Ok(None) };
+        let position = self.decode(cursor).and_then(|position| parse(&position));
+        position.map(Some).ok_or_else(|| Error::new(Code::InvalidCursor, "The cursor does not belong to this list."))
     }
-}
-
-/// The answer to a delete, which has no representation.
-pub(super) fn deleted(done: Done<Tombstone>) -> Done<()> {
-    Done { status: 204, version: done.version, record: None, replayed: done.replayed }
 }

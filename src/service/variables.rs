@@ -1,22 +1,37 @@
-//! Variables: set, read, delete, list, in four scopes.
+//! Variables: set, read, patch, increment, delete, list and batch, in four scopes.
 
-use std::sync::Arc;
+use async_trait::async_trait;
+use bytes::Bytes;
 
-use super::memory::CurrentVersion;
-use super::states::deleted;
-use super::{Done, Freshness, Memory, WriteRequest};
-use crate::domain::document::{Fault, FaultKind};
-use crate::domain::id::VariableName;
+use super::memory::{Calling, Memory, absent, finish, key_reused, refusal};
+use super::patch::{Patch, Patchable};
+use super::resource::{Render, Resource};
+use super::sessions::Sessions;
+use super::{Done, Freshness, Representation, WriteRequest, log_delegation};
+use crate::cache::Entry;
+use crate::domain::commit;
+use crate::domain::document::{Fault, FaultKind, quote};
+use crate::domain::id::{TenantId, VariableName};
 use crate::domain::page::{CursorBinding, MAX_PAGE_BYTES};
+use crate::domain::patch;
 use crate::domain::principal::{Permission, Principal};
-use crate::domain::variable::{Scope, VariableDocument, VariableInput, VariableKey, VariableRecord};
-use crate::error::{Code, Error, Result};
-use crate::store::{Store, Tombstone, VariableQuery};
+use crate::domain::variable::{
+    BatchOutcome, BatchRecord, Expiry, IncrementFault, Number, Scope, ScopeLife, VariableBatch, VariableDocument, VariableInput,
+    VariableKey, VariableRecord,
+};
+use crate::domain::version::{Expected, Version};
+use crate::error::{Code, Error, FieldError, Result};
+use crate::store::{self, IncrementOutcome, Lookup, Outcome, ScopeDeletion, Store, Tombstone, VariableQuery, WriteContext};
+
+/// Most variables that one call deletes.
+pub const MAX_SCOPE_DELETION: u32 = 10_000;
 
 /// The use cases of variables.
 #[derive(Clone)]
 pub struct Variables {
     memory: Memory,
+    sessions: Sessions,
+    render: Render<VariableRecord>,
 }
 
 /// Which variables to list.
@@ -37,9 +52,95 @@ pub struct VariablePage {
     pub next_cursor: Option<String>,
 }
 
+/// One variable, for the one read and write path.
+#[derive(Debug, Clone)]
+struct VariableResource {
+    tenant: TenantId,
+    key: VariableKey,
+    life: ScopeLife,
+}
+
+#[async_trait]
+impl Resource for VariableResource {
+    type Record = VariableRecord;
+    type Document = VariableDocument;
+
+    const ABSENT: Code = Code::VariableNotFound;
+
+    fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    fn name(&self) -> commit::Resource {
+        commit::Resource::Variable(self.key.clone())
+    }
+
+    fn life(&self) -> ScopeLife {
+        self.life
+    }
+
+    fn version(record: &VariableRecord) -> Version {
+        record.version
+    }
+
+    fn entry(&self, record: &VariableRecord, body: Bytes) -> Entry {
+        Entry::variable(record.version, body, self.life, record.expires_at)
+    }
+
+    fn absence(&self, tombstone: Option<Version>) -> Entry {
+        Entry::absent_variable(tombstone, self.life)
+    }
+
+    async fn load(&self, store: &dyn Store) -> store::Result<Lookup<VariableRecord>> {
+        store.get_variable(&self.tenant, &self.key, self.life).await
+    }
+
+    async fn save(
+        &self,
+        store: &dyn Store,
+        context: &WriteContext,
+        expected: Expected,
+        document: &VariableDocument,
+    ) -> store::Result<Outcome<VariableRecord>> {
+        store.put_variable(context, &self.key, self.life, expected, document).await
+    }
+
+    async fn remove(&self, store: &dyn Store, context: &WriteContext, expected: Expected) -> store::Result<Outcome<Tombstone>> {
+        store.delete_variable(context, &self.key, self.life, expected).await
+    }
+}
+
+impl Patchable for VariableResource {
+    fn target(record: &VariableRecord) -> String {
+        let description = record.description.as_deref().map(|text| format!(r#","description":{}"#, quote(text))).unwrap_or_default();
+        format!(r#"{{"value":{}{description}}}"#, record.value)
+    }
+
+    fn patched(_: &VariableRecord, applied: &Patch, text: &str) -> std::result::Result<VariableDocument, Vec<Fault>> {
+        let input = VariableInput::parse(text)?;
+        let Some(value) = input.value else { return Err(vec![Fault::member("value", FaultKind::MissingMember)]) };
+        let expiry = match input.ttl_seconds {
+            Some(seconds) => Expiry::In(seconds),
+            None if patch::touches(applied.kind, &applied.text, "ttl_seconds") => Expiry::Never,
+            None => Expiry::Unchanged,
+        };
+        Ok(VariableDocument { value, description: input.description, expiry })
+    }
+
+    fn any_document() -> VariableDocument {
+        VariableDocument { value: "null".into(), description: None, expiry: Expiry::Never }
+    }
+}
+
 impl Variables {
-    pub(super) fn new(memory: Memory) -> Self {
-        Self { memory }
+    pub(super) fn new(memory: Memory, sessions: Sessions, render: Render<VariableRecord>) -> Self {
+        Self { memory, sessions, render }
+    }
+
+    /// A variable that the caller reaches; `absent_code` is the answer when not.
+    async fn resource(&self, caller: &Principal, key: VariableKey, absent_code: Code) -> Result<VariableResource> {
+        let life = reach_scope(&self.sessions, caller, &key.scope, absent_code).await?;
+        Ok(VariableResource { tenant: caller.tenant.clone(), key, life })
     }
 
     /// Sets a variable.
@@ -47,19 +148,60 @@ impl Variables {
     /// # Errors
     /// A scope that is not the caller's, a missing value, a failed precondition, a reused key, a store that does not answer.
     pub async fn put(&self, request: &WriteRequest, key: VariableKey, input: VariableInput) -> Result<Done<VariableRecord>> {
-        check_write(&request.caller, &key.scope, Code::ScopeNotFound)?;
+        check_global(&request.caller, &key.scope)?;
         if input.secret == Some(true) {
             return Err(Error::new(Code::SecretsNotConfigured, "The server has no encryption key, so it keeps no secrets."));
         }
         let value = input.value.ok_or_else(|| Error::from(Fault::member("value", FaultKind::MissingMember)))?;
-        let document = VariableDocument { value, description: input.description, ttl_seconds: input.ttl_seconds };
-        let subject = key.clone();
-        let write = move |store: Arc<dyn Store>, context, expected| {
-            let (key, document) = (subject.clone(), document.clone());
-            async move { store.put_variable(&context, &key, None, expected, &document).await }
+        let expiry = input.ttl_seconds.map_or(Expiry::Never, Expiry::In);
+        let resource = self.resource(&request.caller, key, Code::ScopeNotFound).await?;
+        self.memory.save(request, resource, VariableDocument { value, description: input.description, expiry }, self.render).await
+    }
+
+    /// Patches a variable. A time to live that the patch does not name goes on.
+    ///
+    /// # Errors
+    /// No such variable, a patch that does not apply, a failed precondition, a reused key, a store that does not answer.
+    pub async fn patch(&self, request: &WriteRequest, key: VariableKey, patch: Patch) -> Result<Done<VariableRecord>> {
+        check_global(&request.caller, &key.scope)?;
+        let resource = self.resource(&request.caller, key, Code::VariableNotFound).await?;
+        self.memory.patch(request, resource, patch, self.render).await
+    }
+
+    /// Adds a number to a variable; one that is not there begins with the number.
+    ///
+    /// # Errors
+    /// Not a number, a sum out of range, a scope that is not the caller's, a failed precondition, a reused key, a store that does not answer.
+    pub async fn increment(&self, request: &WriteRequest, key: VariableKey, by: Number) -> Result<Done<VariableRecord>> {
+        check_global(&request.caller, &key.scope)?;
+        let resource = self.resource(&request.caller, key, Code::ScopeNotFound).await?;
+        let (target, written) = (resource.clone(), resource.clone());
+        let outcome = self
+            .memory
+            .write(
+                request,
+                resource,
+                move |store, context, expected| -> Calling<Outcome<std::result::Result<VariableRecord, IncrementFault>>> {
+                    let target = target.clone();
+                    Box::pin(async move {
+                        Ok(match store.increment_variable(&context, &target.key, target.life, expected, by).await? {
+                            IncrementOutcome::Done(outcome) => outcome.map(Ok),
+                            IncrementOutcome::Fault(fault) => Outcome::Applied { created: false, record: Err(fault) },
+                        })
+                    })
+                },
+            )
+            .await?;
+        let outcome = match outcome.transpose() {
+            Ok(outcome) => outcome,
+            Err(IncrementFault::NotANumber) => return Err(Error::new(Code::NotANumber, "The variable's value is not a number.")),
+            Err(IncrementFault::OutOfRange) => {
+                return Err(Error::new(Code::OutOfRange, "The sum does not fit: integers fit i64, other numbers f64."));
+            }
         };
-        let current = current_version(&request.caller, key);
-        self.memory.write(request, write, current, |record: &VariableRecord| record.version, Code::VariableNotFound).await
+        let done = finish(outcome, VariableResource::version, Code::VariableNotFound, self.render)?;
+        self.memory.keep(&written, &done);
+        Ok(Done { status: 200, ..done })
     }
 
     /// Deletes a variable.
@@ -67,26 +209,55 @@ impl Variables {
     /// # Errors
     /// Nothing to delete, a scope that is not the caller's, a failed precondition, a reused key, a store that does not answer.
     pub async fn delete(&self, request: &WriteRequest, key: VariableKey) -> Result<Done<()>> {
-        check_write(&request.caller, &key.scope, Code::VariableNotFound)?;
-        let subject = key.clone();
-        let write = move |store: Arc<dyn Store>, context, expected| {
-            let key = subject.clone();
-            async move { store.delete_variable(&context, &key, None, expected).await }
-        };
-        let current = current_version(&request.caller, key);
-        let done = self.memory.write(request, write, current, |tombstone: &Tombstone| tombstone.version, Code::VariableNotFound).await?;
-        Ok(deleted(done))
+        check_global(&request.caller, &key.scope)?;
+        let resource = self.resource(&request.caller, key, Code::VariableNotFound).await?;
+        self.memory.remove(request, resource).await
+    }
+
+    /// Writes several variables of a scope, all or none.
+    ///
+    /// # Errors
+    /// A scope that is not the caller's, versions other than expected, a precondition, a reused key, a store that does not answer.
+    pub async fn batch(&self, request: &WriteRequest, scope: Scope, batch: VariableBatch) -> Result<(BatchRecord, bool)> {
+        request.without_precondition()?;
+        check_global(&request.caller, &scope)?;
+        let life = reach_scope(&self.sessions, &request.caller, &scope, Code::ScopeNotFound).await?;
+        let outcome = self.memory.run(request, move |store, context| -> Calling<BatchOutcome> {
+            Box::pin(async move { store.write_variables(&context, &scope, life, &batch).await })
+        });
+        match outcome.await? {
+            BatchOutcome::Applied(record) => Ok((record, false)),
+            BatchOutcome::Replayed(record) => Ok((record, true)),
+            BatchOutcome::KeyReused => Err(key_reused()),
+            BatchOutcome::Refused(differing) => Err(refused_batch(&differing)),
+        }
+    }
+
+    /// Deletes the variables of a scope, at most 10 000 in one call.
+    ///
+    /// # Errors
+    /// A scope that is not the caller's, a precondition, a reused key, a store that does not answer.
+    pub async fn delete_scope(&self, request: &WriteRequest, scope: Scope) -> Result<(ScopeDeletion, bool)> {
+        request.without_precondition()?;
+        check_global(&request.caller, &scope)?;
+        let life = reach_scope(&self.sessions, &request.caller, &scope, Code::ScopeNotFound).await?;
+        let outcome = self.memory.run(request, move |store, context| -> Calling<Outcome<ScopeDeletion>> {
+            Box::pin(async move { store.delete_variables(&context, &scope, life, MAX_SCOPE_DELETION).await })
+        });
+        match outcome.await? {
+            Outcome::Applied { record, .. } => Ok((record, false)),
+            Outcome::Replayed(replay) => Ok((replay.record.unwrap_or(ScopeDeletion { deleted: 0, more: false }), true)),
+            other => Err(refusal(&other, Code::ScopeNotFound)),
+        }
     }
 
     /// Reads a variable.
     ///
     /// # Errors
     /// No such variable or none that the caller may see, nothing as recent as asked, a store that does not answer.
-    pub async fn get(&self, caller: &Principal, key: &VariableKey, freshness: Freshness) -> Result<VariableRecord> {
-        check_reach(caller, &key.scope, Code::VariableNotFound)?;
-        let load = self.memory.store().get_variable(&caller.tenant, key, None);
-        let found = self.memory.read(freshness, load, |record: &VariableRecord| record.version).await?;
-        found.ok_or_else(|| not_found(Code::VariableNotFound))
+    pub async fn get(&self, caller: &Principal, key: VariableKey, freshness: Freshness) -> Result<Representation> {
+        let resource = self.resource(caller, key, Code::VariableNotFound).await?;
+        self.memory.read(freshness, &resource, self.render).await?.representation(Code::VariableNotFound)
     }
 
     /// Lists the variables of a scope by name.
@@ -101,56 +272,51 @@ impl Variables {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<VariablePage> {
-        check_reach(caller, scope, Code::ScopeNotFound)?;
+        let life = reach_scope(&self.sessions, caller, scope, Code::ScopeNotFound).await?;
         let scope_text = scope.to_string();
         let mut parts = vec![caller.tenant.as_str(), "variables", &scope_text, &filter.prefix];
         parts.extend(filter.names.iter().map(VariableName::as_str));
         let binding = CursorBinding(&parts);
-        let after = match cursor {
-            Some(cursor) => {
-                let name = binding.decode(cursor).and_then(|name| VariableName::parse(&name).ok());
-                Some(name.ok_or_else(|| Error::new(Code::InvalidCursor, "The cursor does not belong to this list."))?)
-            }
-            None => None,
-        };
+        let after = binding.position(cursor, |name| VariableName::parse(name).ok())?;
         let query = VariableQuery { prefix: filter.prefix.clone(), names: filter.names.clone(), after, limit, max_bytes: MAX_PAGE_BYTES };
-        let page = self.memory.store().list_variables(&caller.tenant, scope, None, &query).await?;
+        let page = self.memory.store().list_variables(&caller.tenant, scope, life, &query).await?;
         let next_cursor = page.items.last().filter(|_| page.more).map(|record| binding.encode(record.key.name.as_str()));
         Ok(VariablePage { items: page.items, next_cursor })
     }
 }
 
-fn current_version(caller: &Principal, key: VariableKey) -> impl Fn(Arc<dyn Store>) -> CurrentVersion + Send + Sync + 'static {
-    let tenant = caller.tenant.clone();
-    move |store| {
-        let (tenant, key) = (tenant.clone(), key.clone());
-        Box::pin(async move { Ok(store.get_variable(&tenant, &key, None).await?.live().map(|record| record.version)) })
-    }
+/// The 412 of a batch: each name that has another version than expected, with the one that it has.
+fn refused_batch(differing: &[(VariableName, Option<Version>)]) -> Error {
+    let mut error = Error::new(Code::PreconditionFailed, "Some variables have other versions than expected; nothing was written.");
+    error.errors = differing
+        .iter()
+        .map(|(name, version)| FieldError {
+            pointer: Fault::member(name.as_str(), FaultKind::MissingMember).below("if_versions").pointer,
+            code: Code::PreconditionFailed,
+            detail: version.map_or("is absent".to_owned(), |version| format!("has version {version}")),
+        })
+        .collect();
+    error
 }
 
-fn not_found(code: Code) -> Error {
-    Error::new(code, format!("{}.", code.title()))
-}
-
-/// Whether the caller reaches the scope at all. A scope of another user looks like one that does not exist, for which `absent` is the
+/// The life of a scope that the caller reaches. A scope of another user looks like one that does not exist, for which `absent_code` is the
 /// code of the operation at hand.
-fn check_reach(caller: &Principal, scope: &Scope, absent: Code) -> Result<()> {
+pub(super) async fn reach_scope(sessions: &Sessions, caller: &Principal, scope: &Scope, absent_code: Code) -> Result<ScopeLife> {
     match scope {
         Scope::User(user) if *user != caller.subject => {
             if !caller.may(Permission::Delegate) {
-                return Err(not_found(absent));
+                return Err(absent(absent_code));
             }
-            tracing::info!(tenant = %caller.tenant, subject = %caller.subject, on_behalf_of = %user, "acted for another user");
-            Ok(())
+            log_delegation(caller, user);
+            Ok(None)
         }
-        // No session exists yet, so none is live.
-        Scope::Session(_) => Err(not_found(Code::SessionNotFound)),
-        Scope::Global | Scope::Workflow(_) | Scope::User(_) => Ok(()),
+        Scope::Session(id) => sessions.life(caller, id).await,
+        Scope::Global | Scope::Workflow(_) | Scope::User(_) => Ok(None),
     }
 }
 
-fn check_write(caller: &Principal, scope: &Scope, absent: Code) -> Result<()> {
-    check_reach(caller, scope, absent)?;
+/// The global scope is written with a permission of its own.
+fn check_global(caller: &Principal, scope: &Scope) -> Result<()> {
     let needed = Permission::VariablesGlobalWrite;
     if *scope == Scope::Global && !caller.may(needed) {
         return Err(Error::new(Code::PermissionMissing, format!("The global scope is written with the permission {}.", needed.name())));

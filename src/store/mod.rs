@@ -133,6 +133,38 @@ pub enum Outcome<R> {
     KeyReused,
 }
 
+impl<R> Outcome<R> {
+    /// The outcome with its record changed.
+    #[must_use]
+    pub fn map<T>(self, change: impl FnOnce(R) -> T) -> Outcome<T> {
+        match self {
+            Self::Applied { created, record } => Outcome::Applied { created, record: change(record) },
+            Self::Refused { current } => Outcome::Refused { current },
+            Self::Absent => Outcome::Absent,
+            Self::Replayed(Replay { status, version, record }) => Outcome::Replayed(Replay { status, version, record: record.map(change) }),
+            Self::KeyReused => Outcome::KeyReused,
+        }
+    }
+}
+
+impl<R, E> Outcome<std::result::Result<R, E>> {
+    /// The outcome of a record that is a result, the other way round.
+    ///
+    /// # Errors
+    /// The record is an error.
+    pub fn transpose(self) -> std::result::Result<Outcome<R>, E> {
+        Ok(match self {
+            Self::Applied { created, record } => Outcome::Applied { created, record: record? },
+            Self::Refused { current } => Outcome::Refused { current },
+            Self::Absent => Outcome::Absent,
+            Self::Replayed(Replay { status, version, record }) => {
+                Outcome::Replayed(Replay { status, version, record: record.transpose()? })
+            }
+            Self::KeyReused => Outcome::KeyReused,
+        })
+    }
+}
+
 /// A stored answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replay<R> {

@@ -1,18 +1,19 @@
 //! A server of its own for each test: the real router on a real socket over a real store, and a client that holds every answer it ever
 //! sees against the API document.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use nworkflow_state::app::App;
+use nworkflow_state::cache::LocalTier;
 use nworkflow_state::config::{self, Config, Source};
 use nworkflow_state::domain::clock::Clock;
-use nworkflow_state::domain::commit::NoObserver;
+use nworkflow_state::domain::commit::CommitObserver;
 use nworkflow_state::domain::id::{TenantId, UserId};
 use nworkflow_state::http::auth::{Authenticator, DevelopmentClaims, DevelopmentIssuer};
 use nworkflow_state::http::{server, surface};
 use nworkflow_state::lifecycle::Lifecycle;
+use nworkflow_state::service::Services;
 use nworkflow_state::store::Store;
 use nworkflow_state::store::sqlite::SqliteStore;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -20,6 +21,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::faulty::{Faults, FaultyStore};
 use crate::support::postgres::TestDatabase;
 
 /// The API document as the server serves it.
@@ -30,12 +32,16 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub clock: Clock,
     pub store: Arc<dyn Store>,
+    pub local: Arc<LocalTier>,
+    pub services: Services,
     pub lifecycle: Lifecycle,
+    /// What becomes of the calls of the store.
+    pub faults: Faults,
     issuer: Option<DevelopmentIssuer>,
     client: reqwest::Client,
     _folder: TempDir,
     /// Dropped after the server: the database of a server on PostgreSQL.
-    database: Option<TestDatabase>,
+    pub database: Option<TestDatabase>,
 }
 
 /// How a test's server differs from the default.
@@ -51,7 +57,8 @@ impl Options {
     }
 
     pub fn config(&self) -> Config {
-        let flags = [("server.metrics_listen", "")]
+        // A busy machine must not turn an answer into 504; tests of deadlines send their own.
+        let flags = [("server.metrics_listen", ""), ("server.request_timeout_ms", "60000")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .into_iter()
             .chain(self.settings.clone())
@@ -68,9 +75,11 @@ impl TestApp {
     pub async fn sqlite_with(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (clock, lifecycle) = (Clock::new(), Lifecycle::new());
-        let config = options.config().embedded;
-        let store = Arc::new(SqliteStore::open(folder.path(), &config, clock.clone(), &lifecycle, Arc::new(NoObserver)).await.unwrap());
-        Self::over(store, options, folder, clock, lifecycle).await
+        let config = options.config();
+        let local = Arc::new(LocalTier::new(&config.cache, clock.clone()));
+        let observer = Arc::clone(&local) as Arc<dyn CommitObserver>;
+        let store = Arc::new(SqliteStore::open(folder.path(), &config.embedded, clock.clone(), &lifecycle, observer).await.unwrap());
+        Self::over(store, local, options, folder, clock, lifecycle).await
     }
 
     pub async fn postgres() -> Self {
@@ -81,25 +90,40 @@ impl TestApp {
         let database = TestDatabase::migrated().await;
         let (clock, lifecycle) = (Clock::new(), Lifecycle::new());
         let store = Arc::new(database.store(clock.clone()).await);
-        let mut app = Self::over(store, options, tempfile::tempdir().unwrap(), clock, lifecycle).await;
+        let local = no_local_tier(&options.config(), clock.clone());
+        let mut app = Self::over(store, local, options, tempfile::tempdir().unwrap(), clock, lifecycle).await;
         app.database = Some(database);
         app
     }
 
     /// A server over this store, with the development issuer.
-    pub async fn over(store: Arc<dyn Store>, options: Options, folder: TempDir, clock: Clock, lifecycle: Lifecycle) -> Self {
+    pub async fn over(
+        store: Arc<dyn Store>,
+        local: Arc<LocalTier>,
+        options: Options,
+        folder: TempDir,
+        clock: Clock,
+        lifecycle: Lifecycle,
+    ) -> Self {
         let config = options.config();
         let issuer = DevelopmentIssuer::load_or_create(folder.path()).unwrap();
         let again = DevelopmentIssuer::load(folder.path()).unwrap();
         let authenticator = Arc::new(Authenticator::new(&config.auth, Some(again), clock.clone(), &lifecycle).unwrap());
-        let mut app = Self::with_authenticator(store, authenticator, config, folder, clock, lifecycle).await;
+        let mut app = Self::with_authenticator(store, local, authenticator, config, folder, clock, lifecycle).await;
         app.issuer = Some(issuer);
         app
+    }
+
+    /// A second server with other settings over the store and the clock of this one. The switch of faults stays with this one.
+    pub async fn beside(&self, options: Options) -> Self {
+        let local = no_local_tier(&options.config(), self.clock.clone());
+        Self::over(Arc::clone(&self.store), local, options, tempfile::tempdir().unwrap(), self.clock.clone(), Lifecycle::new()).await
     }
 
     /// A server over this store that believes whom the authenticator believes.
     pub async fn with_authenticator(
         store: Arc<dyn Store>,
+        local: Arc<LocalTier>,
         authenticator: Arc<Authenticator>,
         config: Config,
         folder: TempDir,
@@ -107,13 +131,27 @@ impl TestApp {
         lifecycle: Lifecycle,
     ) -> Self {
         let server_config = config.server.clone();
-        let app = App::with_store(config, Arc::clone(&store), authenticator, clock.clone(), &lifecycle).unwrap();
+        let (store, faults) = FaultyStore::new(store);
+        let store: Arc<dyn Store> = Arc::new(store);
+        let app = App::with_store(config, Arc::clone(&store), Arc::clone(&local), authenticator, clock.clone(), &lifecycle).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = lifecycle.clone();
         drop(lifecycle.spawn(async move { server::serve(listener, app.router, &server_config, &serving).await }));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-        Self { address, clock, store, lifecycle, issuer: None, client, _folder: folder, database: None }
+        Self {
+            address,
+            clock,
+            store,
+            local,
+            services: app.services,
+            lifecycle,
+            faults,
+            issuer: None,
+            client,
+            _folder: folder,
+            database: None,
+        }
     }
 
     /// A token of the development issuer.
@@ -148,6 +186,13 @@ impl Drop for TestApp {
         self.lifecycle.stop();
         self.lifecycle.hard().cancel();
     }
+}
+
+/// A cache that is off: nothing tells it of the store's commits.
+pub fn no_local_tier(config: &Config, clock: Clock) -> Arc<LocalTier> {
+    let local = LocalTier::new(&config.cache, clock);
+    local.set_enabled(false);
+    Arc::new(local)
 }
 
 /// Someone who calls the server.
@@ -329,9 +374,4 @@ pub fn operation_of(method: &Method, path: &str) -> Option<&'static Value> {
         .or_else(|| paths.iter().find(|(template, _)| fits(template)))?;
     // Wherever GET answers, HEAD does; the document names it where a client would use it.
     item.get(method.as_str().to_lowercase()).or_else(|| item.get("get").filter(|_| *method == Method::HEAD))
-}
-
-/// The members of an object in a map, for comparisons that name what differs.
-pub fn members(value: &Value) -> BTreeMap<String, Value> {
-    value.as_object().unwrap().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }

@@ -1,9 +1,16 @@
 //! The API over real sockets and both stores.
 
 pub mod app;
+mod auth_coverage;
 mod bad_input;
+mod faults;
+mod idempotency;
+mod identity;
 mod openapi;
+mod races;
 mod raw;
+mod round_trip;
+mod site;
 mod states;
 mod variables;
 

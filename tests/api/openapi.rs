@@ -57,10 +57,9 @@ fn every_operation_is_complete() {
         if operation["security"].as_array().is_none() {
             fault("no security, not even an empty one");
         }
-        if let Some(body) = operation.get("requestBody") {
-            if !body["content"].as_object().unwrap().values().all(|media| media.get("example").is_some()) {
-                fault("a request body without an example");
-            }
+        let bodies = operation["requestBody"]["content"].as_object().into_iter().flat_map(|content| content.values());
+        if !bodies.into_iter().all(|media| media.get("example").is_some()) {
+            fault("a request body without an example");
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
             if response["description"].as_str().is_none_or(str::is_empty) {

@@ -34,7 +34,13 @@ fn der(fixed: &[u8]) -> Vec<u8> {
 }
 
 /// Every attack by name, with the token. All of them are signed with the right key where the attack is not about the signature.
-fn forged(issuer: &TestIssuer, other_realm: &TestIssuer, clock: &Clock, ec: &SigningKey, canary: &str) -> Vec<(&'static str, String)> {
+pub(crate) fn forged(
+    issuer: &TestIssuer,
+    other_realm: &TestIssuer,
+    clock: &Clock,
+    ec: &SigningKey,
+    canary: &str,
+) -> Vec<(&'static str, String)> {
     let token = || issuer.token();
     let key = issuer.key();
     let now = clock.now().as_seconds();

@@ -1,6 +1,6 @@
 //! Authentication, against an issuer on loopback.
 
-mod attacks;
+pub(crate) mod attacks;
 mod development;
 mod refresh;
 mod roles;

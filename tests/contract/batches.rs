@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use nworkflow_state::domain::id::WorkflowId;
 use nworkflow_state::domain::variable::{
-    BatchOutcome, BatchRecord, IncrementFault, Number, Scope, VariableBatch, VariableDocument, VariableRecord,
+    BatchOutcome, BatchRecord, Expiry, IncrementFault, Number, Scope, VariableBatch, VariableDocument, VariableRecord,
 };
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::change::ChangeOperation;
@@ -87,7 +87,7 @@ pub(super) async fn all_or_nothing(bench: &Bench) {
 pub(super) async fn flags_stay(bench: &Bench) {
     let writer = bench.writer();
     let key = global("a");
-    let document = VariableDocument { description: Some("what".into()), ttl_seconds: Some(60), ..plain("0") };
+    let document = VariableDocument { description: Some("what".into()), expiry: Expiry::In(60), ..plain("0") };
     let one = applied(bench.store.put_variable(&writer, &key, None, Expected::Any, &document).await.unwrap()).1;
     bench.clock.advance_seconds(30);
     let record = written(write(bench, &writer, &set(&[("a", "1"), ("b", "1")])).await);
@@ -170,7 +170,7 @@ pub(super) async fn increments(bench: &Bench) {
     assert_eq!(&*three.value, "-1.5");
     assert_eq!(live(bench.variable(&writer, &global("n")).await), three);
 
-    let document = VariableDocument { description: Some("what".into()), ttl_seconds: Some(60), ..plain("9223372036854775807") };
+    let document = VariableDocument { description: Some("what".into()), expiry: Expiry::In(60), ..plain("9223372036854775807") };
     let most = applied(bench.store.put_variable(&writer, &global("most"), None, Expected::Any, &document).await.unwrap()).1;
     bench.put_variable(&writer, &global("text"), "\"5\"").await;
     bench.put_variable(&writer, &global("large"), "1e308").await;
@@ -238,7 +238,7 @@ pub(super) async fn a_scope_is_deleted(bench: &Bench) {
     }
     let elsewhere = variable(Scope::Workflow(WorkflowId::parse("w").unwrap()), "a");
     bench.put_variable(&writer, &elsewhere, "1").await;
-    let short = VariableDocument { ttl_seconds: Some(1), ..plain("1") };
+    let short = VariableDocument { expiry: Expiry::In(1), ..plain("1") };
     applied(bench.store.put_variable(&writer, &global("aa"), None, Expected::Any, &short).await.unwrap());
     bench.clock.advance_seconds(2);
     bench.watcher.committed(&writer.tenant);

@@ -10,7 +10,7 @@ use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::id::{CheckpointId, ExecutionId, SessionId, TenantId, UserId, VariableName, WorkflowId};
 use nworkflow_state::domain::session::{Reach, SessionDocument, SessionRecord};
 use nworkflow_state::domain::state::{Operation, StateDocument, StateKey, StateRecord};
-use nworkflow_state::domain::variable::{MAX_TTL_SECONDS, Scope, VariableDocument, VariableKey, VariableRecord};
+use nworkflow_state::domain::variable::{Expiry, MAX_TTL_SECONDS, Scope, VariableDocument, VariableKey, VariableRecord};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::{Idempotency, Lookup, Outcome, Replay, Store, SweepLimits, SweepTask, Tombstone, WriteContext};
 use uuid::Uuid;
@@ -226,7 +226,7 @@ pub(super) fn variable(scope: Scope, name: &str) -> VariableKey {
 }
 
 pub(super) fn plain(value: &str) -> VariableDocument {
-    VariableDocument { value: value.into(), description: None, ttl_seconds: None }
+    VariableDocument { value: value.into(), description: None, expiry: Expiry::Never }
 }
 
 pub(super) fn version(number: i64) -> Version {

@@ -1,7 +1,7 @@
 //! Variables looked through scope by scope.
 
 use nworkflow_state::domain::id::WorkflowId;
-use nworkflow_state::domain::variable::{Scope, ScopeLife, VariableDocument};
+use nworkflow_state::domain::variable::{Expiry, Scope, ScopeLife, VariableDocument};
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{VariableQuery, WriteContext};
 
@@ -88,7 +88,7 @@ pub(super) async fn what_is_gone_shadows_nothing(bench: &Bench) {
     fixture.put(bench, 1, "deleted", "1").await;
     let (scope, _) = &fixture.scopes[1];
     bench.delete_variable(&fixture.writer, &variable(scope.clone(), "deleted")).await;
-    let short = VariableDocument { ttl_seconds: Some(10), ..plain("1") };
+    let short = VariableDocument { expiry: Expiry::In(10), ..plain("1") };
     applied(bench.store.put_variable(&fixture.writer, &variable(scope.clone(), "expired"), None, Expected::Any, &short).await.unwrap());
     let before = expect(&[("deleted", 3, "3"), ("expired", 1, "1")]);
     assert_eq!(fixture.read(bench, &fixture.scopes, &everything()).await, (before, false));

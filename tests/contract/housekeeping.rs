@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use nworkflow_state::domain::session::SessionDocument;
-use nworkflow_state::domain::variable::{Scope, VariableDocument};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument};
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{HistoryQuery, IDEMPOTENCY_SECONDS, Lookup, Outcome, SweepLimits, SweepTask, WriteContext};
 
@@ -63,12 +63,12 @@ pub(super) async fn expired_sessions_become_tombstones(bench: &Bench) {
 
 pub(super) async fn expired_variables_become_tombstones(bench: &Bench) {
     let writer = bench.writer();
-    let short = VariableDocument { ttl_seconds: Some(60), description: Some("what".into()), ..plain("1") };
+    let short = VariableDocument { expiry: Expiry::In(60), description: Some("what".into()), ..plain("1") };
     for number in 0..150 {
         applied(bench.store.put_variable(&writer, &global(&format!("v{number}")), None, Expected::Any, &short).await.unwrap());
     }
     let kept = bench.put_variable(&writer, &global("kept"), "1").await;
-    let lasting_variable = VariableDocument { ttl_seconds: Some(40 * DAY), ..plain("1") };
+    let lasting_variable = VariableDocument { expiry: Expiry::In(40 * DAY), ..plain("1") };
     let later = applied(bench.store.put_variable(&writer, &global("later"), None, Expected::Any, &lasting_variable).await.unwrap()).1;
     bench.clock.advance_seconds(3 * 3600);
     bench.sweep(SweepTask::ExpiredVariables).await;
@@ -89,7 +89,7 @@ pub(super) async fn variables_go_with_their_sessions(bench: &Bench) {
         let life = Some(bench.put_session(&writer, &session(id), &lasting(if id == "ends" { 60 } else { 30 * DAY })).await.life);
         let key = variable(Scope::Session(session(id)), "v");
         applied(bench.store.put_variable(&writer, &key, life, Expected::Any, &plain("1")).await.unwrap());
-        let short = VariableDocument { ttl_seconds: Some(60), ..plain("1") };
+        let short = VariableDocument { expiry: Expiry::In(60), ..plain("1") };
         let key = variable(Scope::Session(session(id)), "short");
         applied(bench.store.put_variable(&writer, &key, life, Expected::Any, &short).await.unwrap());
         lives.push(life);

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use nworkflow_state::domain::state::Operation;
-use nworkflow_state::domain::variable::VariableDocument;
+use nworkflow_state::domain::variable::{Expiry, VariableDocument};
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{IDEMPOTENCY_SECONDS, Lookup, Outcome, Replay};
 
@@ -43,7 +43,7 @@ pub(super) async fn a_state_is_replayed_as_it_was(bench: &Bench) {
 
 pub(super) async fn a_variable_is_replayed_as_it_was(bench: &Bench) {
     let (writer, key) = (bench.writer(), global("v"));
-    let sent = VariableDocument { value: "{\"p\" : [1E2, \"\\u0041\"]}".into(), description: Some("first".into()), ttl_seconds: Some(60) };
+    let sent = VariableDocument { value: "{\"p\" : [1E2, \"\\u0041\"]}".into(), description: Some("first".into()), expiry: Expiry::In(60) };
     let keyed = under_key(&writer, 1, 1);
     let first = applied(bench.store.put_variable(&keyed, &key, None, Expected::Any, &sent).await.unwrap()).1;
     bench.put_variable(&writer, &key, "2").await;

@@ -1,7 +1,7 @@
 //! Lists of variables.
 
 use nworkflow_state::domain::id::VariableName;
-use nworkflow_state::domain::variable::{Scope, VariableDocument};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument};
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{VariableQuery, WriteContext};
 
@@ -127,7 +127,7 @@ pub(super) async fn within_bytes(bench: &Bench) {
 
 pub(super) async fn without_the_dead(bench: &Bench) {
     let writer = fill(bench, &["a", "b", "d"]).await;
-    let short = VariableDocument { ttl_seconds: Some(60), ..plain("1") };
+    let short = VariableDocument { expiry: Expiry::In(60), ..plain("1") };
     applied(bench.store.put_variable(&writer, &global("c"), None, Expected::Any, &short).await.unwrap());
     bench.delete_variable(&writer, &global("b")).await;
     assert_eq!(list(bench, &writer, &everything()).await.0, ["a", "c", "d"]);

@@ -1,6 +1,6 @@
 //! Every precondition against every situation of a key, with the outcome and the version that is told.
 
-use nworkflow_state::domain::variable::VariableDocument;
+use nworkflow_state::domain::variable::{Expiry, VariableDocument};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::{Lookup, Outcome, WriteContext};
 
@@ -111,7 +111,7 @@ async fn bring_about(bench: &Bench, kind: Kind, situation: Situation, writer: &W
                 bench.clock.advance_seconds(61);
                 return;
             }
-            let short = VariableDocument { ttl_seconds: Some(60), ..plain("1") };
+            let short = VariableDocument { expiry: Expiry::In(60), ..plain("1") };
             applied(bench.store.put_variable(writer, &global("k"), None, Expected::Any, &short).await.unwrap());
             bench.clock.advance_seconds(61);
         }

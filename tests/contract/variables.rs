@@ -1,7 +1,7 @@
 //! Saving, reading and deleting variables, and their end.
 
 use nworkflow_state::domain::id::{SessionId, UserId, WorkflowId};
-use nworkflow_state::domain::variable::{Scope, VariableDocument};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument};
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::{Lookup, Outcome, WriteContext};
 
@@ -9,7 +9,7 @@ use super::bench::{Bench, applied, global, live, plain, variable, version};
 use super::states::ODD;
 
 fn lasting(value: &str, seconds: i64) -> VariableDocument {
-    VariableDocument { ttl_seconds: Some(seconds), ..plain(value) }
+    VariableDocument { expiry: Expiry::In(seconds), ..plain(value) }
 }
 
 pub(super) async fn versions_grow_over_deletion(bench: &Bench) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nworkflow_state::config::{self, DatabaseConfig, Secret};
+use nworkflow_state::config::{self, DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
@@ -120,6 +120,8 @@ pub(crate) async fn open(config: &DatabaseConfig, clock: Clock) -> Result<Postgr
 pub(crate) fn config_of(url: String) -> DatabaseConfig {
     let mut config = config::load(&config::Source::default()).unwrap().database;
     config.url = Secret::from(url);
+    // Many tests share few cores: what is tested is not how soon a connection is there.
+    config.acquire_timeout_ms = Milliseconds(20_000);
     config
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     BeforeCommit,
     /// The server commits, and the connection breaks before its answer reaches the client.
     AfterCommit,
+    /// Nothing reaches the server and nothing breaks: the client waits.
+    SwallowCommit,
 }
 
 /// A proxy that listens until it is stopped.
@@ -101,6 +103,9 @@ async fn carry(client: TcpStream, server: SocketAddr, fault: &AtomicUsize) -> st
                 let armed = if is_commit { fault.swap(Fault::None as usize, Ordering::SeqCst) } else { Fault::None as usize };
                 if armed == Fault::BeforeCommit as usize {
                     return Ok(());
+                }
+                if armed == Fault::SwallowCommit as usize {
+                    continue;
                 }
                 to_server.write_all(sent).await?;
                 if armed == Fault::AfterCommit as usize {

@@ -1,9 +1,12 @@
 //! The store, looked at as `serve` would open it: connection, role, row level security, migrations.
 
+use std::sync::Arc;
+
 use super::Finding;
 use crate::app::{self, AppOptions, StartError};
 use crate::config::{Config, Secret};
 use crate::domain::clock::Clock;
+use crate::domain::commit::NoObserver;
 use crate::lifecycle::Lifecycle;
 use crate::store::StoreError;
 use crate::store::sqlite::{DATABASE_FILE, FolderInUse};
@@ -25,7 +28,7 @@ pub(super) async fn examine(config: &Config) -> (String, Finding) {
 
 async fn open(config: Config) -> Finding {
     let lifecycle = Lifecycle::new();
-    let opened = app::open_store(&config, AppOptions { development: false }, Clock::new(), &lifecycle).await;
+    let opened = app::open_store(&config, AppOptions { development: false }, Clock::new(), &lifecycle, Arc::new(NoObserver)).await;
     let finding = match opened {
         Err(StartError::Store(StoreError::Unavailable(cause))) if cause.is::<FolderInUse>() => Finding::Note(cause.to_string()),
         Err(error) => Finding::Wrong(error.to_string()),

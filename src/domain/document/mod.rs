@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use super::id::InvalidIdentifier;
 
 pub use validate::validate;
-pub use walk::{Kind, elements, kind, members, unescape};
+pub use walk::{Kind, elements, kind, members, quote, raw_members, unescape};
 
 /// Deepest nesting of arrays and objects, the document itself counted as one level when it is either.
 pub const MAX_DEPTH: usize = 64;

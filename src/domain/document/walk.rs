@@ -41,11 +41,22 @@ pub fn unescape(value: &str) -> Cow<'_, str> {
 
 /// The members of a validated object, in their order: name and raw value.
 pub fn members(object: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    raw_members(object).map(|(name, value)| (unescape(name), value))
+}
+
+/// As [`members`], the names as they are written, with quotes and escapes.
+pub fn raw_members(object: &str) -> impl Iterator<Item = (&str, &str)> {
     Shallow::new(object).filter_map(|mut item| {
         let name = item.next_value()?;
         let value = item.next_value()?;
-        Some((unescape(name), value))
+        Some((name, value))
     })
+}
+
+/// A text as a JSON string.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// The raw elements of a validated array, in their order.

@@ -9,21 +9,23 @@ use utoipa_axum::routes;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::principal::Permission;
-use crate::domain::state::{ForkedFrom, HistoryItem, StateDocument, StateKey, StateRecord};
+use crate::domain::state::{ForkedFrom, HistoryItem, StateDocument, StateRecord};
 use crate::error::{Code, Error, Result};
 use crate::http::AppState;
 use crate::http::answer;
 use crate::http::extract::{Caller, ReadHeaders, StatePath, StateVersionPath};
 use crate::http::operation::{Api, Operation};
 use crate::http::query::Query;
-use crate::http::write::{NoBody, StateBody, Write};
+use crate::http::routes::patches::{JsonPatch, StateMergePatch};
+use crate::http::write::{NoBody, StateBody, StatePatch, Write};
+use crate::service::Rendered;
 
 const READ: &[Permission] = &[Permission::StatesRead];
 const WRITE: &[Permission] = &[Permission::StatesWrite];
 /// What a path with workflow and execution can be refused for.
-const PATH: &[Code] = &[Code::InvalidId, Code::InvalidPath];
+pub(in crate::http) const PATH: &[Code] = &[Code::InvalidId, Code::InvalidPath];
 /// What a state's body can be refused for, beside what every JSON body can.
-const DOCUMENT: &[Code] = &[Code::InvalidName, Code::InvalidValue, Code::OutOfRange, Code::TooManyElements];
+pub(in crate::http) const DOCUMENT: &[Code] = &[Code::InvalidName, Code::InvalidValue, Code::OutOfRange, Code::TooManyElements];
 
 pub(in crate::http) fn add(api: Api) -> Api {
     api.route(routes!(put_state), Operation::guarded(WRITE).writes().takes_json().refuses(PATH).refuses(DOCUMENT))
@@ -34,6 +36,10 @@ pub(in crate::http) fn add(api: Api) -> Api {
                 Code::StateNotFound,
                 Code::VersionNotFound,
             ]),
+        )
+        .route(
+            routes!(patch_state),
+            Operation::guarded(WRITE).writes().takes_patch().refuses(PATH).refuses(DOCUMENT).refuses(&[Code::StateNotFound]),
         )
         .route(routes!(delete_state), Operation::guarded(WRITE).writes().refuses(PATH).refuses(&[Code::StateNotFound]))
         .route(
@@ -50,7 +56,7 @@ pub(in crate::http) fn add(api: Api) -> Api {
 #[derive(ToSchema)]
 #[schema(example = json!({"marking": {"start": 0, "review": [{"document": "d-17", "colour": "red"}]}, "status": "running", "metadata": {"initiator": "ada"}}))]
 #[expect(dead_code, reason = "describes what domain::state::StateDocument reads")]
-struct StateWrite {
+pub(in crate::http) struct StateWrite {
     /// The marking: each place with a count of plain tokens (0 ... 2^53-1) or an array of at most 10000 coloured tokens (any JSON each).
     /// The bytes of counts and tokens are kept.
     #[schema(value_type = std::collections::BTreeMap<String, serde_json::Value>)]
@@ -73,7 +79,7 @@ struct StateWrite {
     "status": "running", "metadata": {"initiator": "ada"}, "schema_version": 1,
     "created_at": "2026-11-22T10:15:30.123456Z", "updated_at": "2026-11-22T10:15:30.123456Z", "updated_by": "ada"
 }))]
-struct StateView<'a> {
+pub(in crate::http) struct StateView<'a> {
     /// The workflow.
     #[schema(pattern = "^[A-Za-z0-9._~-]{1,128}$", max_length = 128)]
     workflow_id: &'a str,
@@ -232,8 +238,11 @@ impl<'a> From<&'a HistoryItem> for HistoryItemView<'a> {
     }
 }
 
-fn location(key: &StateKey) -> String {
-    answer::path(&["workflows", key.workflow.as_str(), "executions", key.execution.as_str(), "state"])
+/// The representation of a state, for the services.
+pub(in crate::http) fn render(record: &StateRecord) -> Result<Rendered> {
+    let key = &record.key;
+    let location = answer::path(&["workflows", key.workflow.as_str(), "executions", key.execution.as_str(), "state"]);
+    answer::rendered(&StateView::of(record)?, location)
 }
 
 /// Save a state
@@ -245,16 +254,32 @@ fn location(key: &StateKey) -> String {
     responses((status = 200, description = "Replaced", body = StateView), (status = 201, description = "Created", body = StateView)))]
 async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StateBody>) -> Result<Response> {
     let document = StateDocument::parse(write.document()?)?;
-    let location = location(&key);
     let done = state.services.states.put(&write.request, key, document).await?;
-    answer::written(&done, write.minimal, &location, StateView::of)
+    Ok(answer::written(done, write.minimal))
+}
+
+/// Patch a state
+///
+/// The patch applies to what a save takes: `marking`, `status`, `metadata`, `schema_version`. What it does not touch keeps its bytes and its
+/// order. A merge patch cannot store `null`; a JSON Patch can. Without `If-Match` it is tried again when another writer was quicker, five times.
+#[utoipa::path(patch, path = "/workflows/{workflow_id}/executions/{execution_id}/state", operation_id = "patchState", tag = "States",
+    request_body(content(
+        (StateMergePatch = "application/merge-patch+json"),
+        (JsonPatch = "application/json-patch+json"))),
+    responses((status = 200, description = "Patched", body = StateView)))]
+async fn patch_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StatePatch>) -> Result<Response> {
+    let done = state.services.states.patch(&write.request, key, write.patch()?).await?;
+    Ok(answer::written(done, write.minimal))
 }
 
 /// Load a state
 ///
-/// The current version or, with `version`, an earlier one while it is kept. The version of a deletion is 404.
+/// The current version; with `version`, an earlier one while it is kept; with `at`, the one that was in force at that moment. The version of
+/// a deletion is 404, and so is a moment at which there was no state.
 #[utoipa::path(get, path = "/workflows/{workflow_id}/executions/{execution_id}/state", operation_id = "getState", tag = "States",
-    params(("version" = Option<i64>, Query, description = "The version to load instead of the current one.", minimum = 1, maximum = 9_007_199_254_740_991_i64, nullable = false)),
+    params(
+        ("version" = Option<i64>, Query, description = "The version to load instead of the current one.", minimum = 1, maximum = 9_007_199_254_740_991_i64, nullable = false),
+        ("at" = Option<String>, Query, description = "The moment to load, RFC 3339; not together with `version`, not in the future.", format = DateTime, nullable = false)),
     responses((status = 200, description = "The state", body = StateView)))]
 async fn get_state(
     FromState(state): FromState<AppState>,
@@ -263,11 +288,14 @@ async fn get_state(
     query: Query,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    let record = match query.version("version")? {
-        Some(version) => state.services.states.get_version(&caller, &key, version).await?,
-        None => state.services.states.get(&caller, &key, headers.freshness).await?,
+    let states = &state.services.states;
+    let representation = match (query.version("version")?, query.time("at")?) {
+        (Some(_), Some(_)) => return Err(Error::new(Code::InvalidParameter, "The parameters version and at exclude each other.")),
+        (Some(version), None) => states.get_version(&caller, &key, version).await?,
+        (None, Some(at)) => states.get_at(&caller, &key, at).await?,
+        (None, None) => states.get(&caller, key, headers.freshness).await?,
     };
-    answer::read(&headers, record.version, &StateView::of(&record)?)
+    answer::read(&headers, representation)
 }
 
 /// Delete a state
@@ -276,9 +304,7 @@ async fn get_state(
 #[utoipa::path(delete, path = "/workflows/{workflow_id}/executions/{execution_id}/state", operation_id = "deleteState", tag = "States",
     responses((status = 204, description = "Deleted")))]
 async fn delete_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<NoBody>) -> Result<Response> {
-    let location = location(&key);
-    let done = state.services.states.delete(&write.request, key).await?;
-    answer::written(&done, write.minimal, &location, |()| Ok(()))
+    Ok(answer::written(state.services.states.delete(&write.request, key).await?, write.minimal))
 }
 
 /// List the versions of a state
@@ -316,6 +342,5 @@ async fn get_state_version(
     StateVersionPath(key, version): StateVersionPath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    let record = state.services.states.get_version(&caller, &key, version).await?;
-    answer::read(&headers, record.version, &StateView::of(&record)?)
+    answer::read(&headers, state.services.states.get_version(&caller, &key, version).await?)
 }

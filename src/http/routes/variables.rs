@@ -1,4 +1,4 @@
-//! `/variables/{scope}` and `/variables/{scope}/{name}`: set, read, delete, list.
+//! `/variables/{scope}/{name}`: set, read, patch, increment, delete.
 
 use axum::extract::State as FromState;
 use axum::response::Response;
@@ -8,17 +8,17 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{MAX_NAME_BYTES, VariableName};
+use crate::domain::document::Object;
 use crate::domain::principal::Permission;
-use crate::domain::variable::{VariableInput, VariableKey, VariableRecord};
+use crate::domain::variable::{Number, VariableInput, VariableRecord};
 use crate::error::{Code, Error, Result};
 use crate::http::AppState;
 use crate::http::answer;
-use crate::http::extract::{Caller, ReadHeaders, ScopePath, VariablePath};
+use crate::http::extract::{Caller, ReadHeaders, VariablePath};
 use crate::http::operation::{Api, Operation};
-use crate::http::query::Query;
-use crate::http::write::{NoBody, SmallBody, Write};
-use crate::service::variables::VariableFilter;
+use crate::http::routes::patches::{JsonPatch, VariableMergePatch};
+use crate::http::write::{NoBody, SmallBody, SmallPatch, Write};
+use crate::service::Rendered;
 
 const READ: &[Permission] = &[Permission::VariablesRead];
 const WRITE: &[Permission] = &[Permission::VariablesWrite];
@@ -26,11 +26,8 @@ const WRITE: &[Permission] = &[Permission::VariablesWrite];
 const PATH: &[Code] = &[Code::InvalidScope, Code::InvalidName, Code::InvalidPath];
 /// What a variable's body can be refused for, beside what every JSON body can.
 const DOCUMENT: &[Code] = &[Code::OutOfRange, Code::TextTooLong, Code::SecretsNotConfigured];
-/// Most names in one filter.
-const MAX_NAMES: usize = 1000;
-
-const FOR_OTHERS: &str = "for the scope of another user";
-const FOR_GLOBAL: &str = "for the scope global";
+pub(super) const FOR_OTHERS: &str = "for the scope of another user";
+pub(super) const FOR_GLOBAL: &str = "for the scope global";
 
 pub(in crate::http) fn add(api: Api) -> Api {
     api.route(
@@ -62,14 +59,25 @@ pub(in crate::http) fn add(api: Api) -> Api {
             .refuses(&[Code::VariableNotFound, Code::SessionNotFound]),
     )
     .route(
-        routes!(list_variables),
-        Operation::guarded(READ).also(Permission::Delegate, FOR_OTHERS).reads().refuses(&[
-            Code::InvalidScope,
-            Code::InvalidPath,
-            Code::InvalidCursor,
-            Code::ScopeNotFound,
-            Code::SessionNotFound,
-        ]),
+        routes!(patch_variable),
+        Operation::guarded(WRITE)
+            .also(Permission::VariablesGlobalWrite, FOR_GLOBAL)
+            .also(Permission::Delegate, FOR_OTHERS)
+            .writes()
+            .takes_patch()
+            .refuses(PATH)
+            .refuses(DOCUMENT)
+            .refuses(&[Code::VariableNotFound, Code::SessionNotFound]),
+    )
+    .route(
+        routes!(increment_variable),
+        Operation::guarded(WRITE)
+            .also(Permission::VariablesGlobalWrite, FOR_GLOBAL)
+            .also(Permission::Delegate, FOR_OTHERS)
+            .writes()
+            .takes_json()
+            .refuses(PATH)
+            .refuses(&[Code::OutOfRange, Code::NotANumber, Code::ScopeNotFound, Code::SessionNotFound]),
     )
 }
 
@@ -92,13 +100,23 @@ struct VariableWrite {
     ttl_seconds: Option<i64>,
 }
 
+/// A number to add.
+#[derive(ToSchema)]
+#[schema(example = json!({"by": 1}))]
+#[expect(dead_code, reason = "describes the body of increment_variable")]
+struct Increment {
+    /// The number; an integer of i64 or a floating-point number. Default: 1.
+    #[schema(required = false, nullable = false)]
+    by: Option<f64>,
+}
+
 /// A variable.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Variable, example = json!({
     "scope": "workflow:order", "name": "tax", "value": {"rate": 0.19, "country": "DE"}, "secret": false, "description": "VAT of this workflow", "version": 1,
     "created_at": "2026-11-22T10:15:30.123456Z", "updated_at": "2026-11-22T10:15:30.123456Z", "updated_by": "ada"
 }))]
-struct VariableView<'a> {
+pub(super) struct VariableView<'a> {
     /// The scope; `user:me` is answered with the real id.
     #[schema(max_length = 265)]
     scope: String,
@@ -134,7 +152,7 @@ struct VariableView<'a> {
 }
 
 impl<'a> VariableView<'a> {
-    fn of(record: &'a VariableRecord) -> Result<Self> {
+    pub(super) fn of(record: &'a VariableRecord) -> Result<Self> {
         Ok(Self {
             scope: record.key.scope.to_string(),
             name: record.key.name.as_str(),
@@ -150,23 +168,10 @@ impl<'a> VariableView<'a> {
     }
 }
 
-/// A page of variables.
-#[derive(Serialize, ToSchema)]
-#[schema(as = VariablePage, example = json!({"items": [{
-    "scope": "workflow:order", "name": "tax", "value": 0.19, "secret": false, "version": 1,
-    "created_at": "2026-11-22T10:15:30.123456Z", "updated_at": "2026-11-22T10:15:30.123456Z", "updated_by": "ada"
-}], "next_cursor": "q83vASNFZ4mrze8BI0VniXRheA"}))]
-struct VariablePageView<'a> {
-    /// The variables in the byte order of their names.
-    items: Vec<VariableView<'a>>,
-    /// Where the next page begins; absent on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(required = false, nullable = false)]
-    next_cursor: Option<&'a str>,
-}
-
-fn location(key: &VariableKey) -> String {
-    answer::path(&["variables", &key.scope.to_string(), key.name.as_str()])
+/// The representation of a variable, for the services.
+pub(in crate::http) fn render(record: &VariableRecord) -> Result<Rendered> {
+    let location = answer::path(&["variables", &record.key.scope.to_string(), record.key.name.as_str()]);
+    answer::rendered(&VariableView::of(record)?, location)
 }
 
 /// Set a variable
@@ -177,9 +182,47 @@ fn location(key: &VariableKey) -> String {
     responses((status = 200, description = "Replaced", body = VariableView), (status = 201, description = "Created", body = VariableView)))]
 async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): VariablePath, write: Write<SmallBody>) -> Result<Response> {
     let input = VariableInput::parse(write.document()?)?;
-    let location = location(&key);
-    let done = state.services.variables.put(&write.request, key, input).await?;
-    answer::written(&done, write.minimal, &location, VariableView::of)
+    Ok(answer::written(state.services.variables.put(&write.request, key, input).await?, write.minimal))
+}
+
+/// Patch a variable
+///
+/// The patch applies to what a set takes: `value`, `description`, `ttl_seconds`. A time to live that the patch does not name goes on. What is
+/// not touched keeps its bytes. A merge patch cannot store `null`; a JSON Patch can.
+#[utoipa::path(patch, path = "/variables/{scope}/{name}", operation_id = "patchVariable", tag = "Variables",
+    request_body(content(
+        (VariableMergePatch = "application/merge-patch+json"),
+        (JsonPatch = "application/json-patch+json"))),
+    responses((status = 200, description = "Patched", body = VariableView)))]
+async fn patch_variable(
+    FromState(state): FromState<AppState>,
+    VariablePath(key): VariablePath,
+    write: Write<SmallPatch>,
+) -> Result<Response> {
+    Ok(answer::written(state.services.variables.patch(&write.request, key, write.patch()?).await?, write.minimal))
+}
+
+/// Increment a variable
+///
+/// Adds a number, atomically: concurrent increments are all counted. Integers stay integers; an absent variable begins with the number.
+#[utoipa::path(post, path = "/variables/{scope}/{name}/increment", operation_id = "incrementVariable", tag = "Variables",
+    request_body(content = Increment, content_type = "application/json"),
+    responses((status = 200, description = "Incremented", body = VariableView)))]
+async fn increment_variable(
+    FromState(state): FromState<AppState>,
+    VariablePath(key): VariablePath,
+    write: Write<SmallBody>,
+) -> Result<Response> {
+    let by = increment(write.document_or_empty()?)?;
+    Ok(answer::written(state.services.variables.increment(&write.request, key, by).await?, write.minimal))
+}
+
+fn increment(body: &str) -> Result<Number> {
+    let mut object = Object::read(body)?;
+    let mut faults = Vec::new();
+    let by = object.read_member("by", Number::parse, &mut faults).unwrap_or(Number::Integer(1));
+    faults.extend(object.unknown());
+    if faults.is_empty() { Ok(by) } else { Err(Error::from(faults)) }
 }
 
 /// Read a variable
@@ -193,8 +236,7 @@ async fn get_variable(
     VariablePath(key): VariablePath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    let record = state.services.variables.get(&caller, &key, headers.freshness).await?;
-    answer::read(&headers, record.version, &VariableView::of(&record)?)
+    answer::read(&headers, state.services.variables.get(&caller, key, headers.freshness).await?)
 }
 
 /// Delete a variable
@@ -203,43 +245,5 @@ async fn get_variable(
 #[utoipa::path(delete, path = "/variables/{scope}/{name}", operation_id = "deleteVariable", tag = "Variables",
     responses((status = 204, description = "Deleted")))]
 async fn delete_variable(FromState(state): FromState<AppState>, VariablePath(key): VariablePath, write: Write<NoBody>) -> Result<Response> {
-    let location = location(&key);
-    let done = state.services.variables.delete(&write.request, key).await?;
-    answer::written(&done, write.minimal, &location, |()| Ok(()))
-}
-
-/// List the variables of a scope
-///
-/// In the byte order of their names, with their values unless secret. A page ends early at 4 MiB: only `next_cursor` says whether more follows.
-#[utoipa::path(get, path = "/variables/{scope}", operation_id = "listVariables", tag = "Variables",
-    params(
-        ("prefix" = Option<String>, Query, description = "Only names that begin so.", max_length = 256, nullable = false),
-        ("name" = Option<Vec<String>>, Query, description = "Only these names; repeat the parameter, at most 1000 times.", max_items = 1000, nullable = false),
-        ("limit" = Option<i64>, Query, description = "Items on a page; above 1000 is 1000. Default 50.", minimum = 1, nullable = false),
-        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before.", max_length = 2048, nullable = false)),
-    responses((status = 200, description = "A page of variables", body = VariablePageView)))]
-async fn list_variables(
-    FromState(state): FromState<AppState>,
-    Caller(caller): Caller,
-    ScopePath(scope): ScopePath,
-    query: Query,
-) -> Result<Response> {
-    let invalid = |detail: String| Error::new(Code::InvalidParameter, detail);
-    let prefix = query.one("prefix")?.unwrap_or_default();
-    // A prefix may be `.`, which no name is; anything else that no name begins with is a mistake.
-    if !matches!(prefix, "" | "." | "..")
-        && let Err(error) = crate::domain::id::check_name(prefix)
-    {
-        return Err(invalid(format!("The parameter prefix {error}.")).with_limit(MAX_NAME_BYTES as u64));
-    }
-    let mut names =
-        query.all("name").map(|name| VariableName::parse(name).map_err(|error| invalid(format!("The parameter name {error}."))));
-    let names: Vec<VariableName> = names.by_ref().take(MAX_NAMES + 1).collect::<Result<_>>()?;
-    if names.len() > MAX_NAMES {
-        return Err(invalid(format!("The parameter name is there more than {MAX_NAMES} times.")).with_limit(MAX_NAMES as u64));
-    }
-    let filter = VariableFilter { prefix: prefix.to_owned(), names };
-    let page = state.services.variables.list(&caller, &scope, filter, query.one("cursor")?, query.limit()?).await?;
-    let items = page.items.iter().map(VariableView::of).collect::<Result<_>>()?;
-    answer::list(&VariablePageView { items, next_cursor: page.next_cursor.as_deref() })
+    Ok(answer::written(state.services.variables.delete(&write.request, key).await?, write.minimal))
 }

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row as _};
 use super::batch_sql;
 use super::failure::Failure;
 use super::keys::{self, Found, Keep};
-use super::rows::{self, xid};
+use super::rows;
 use super::variable_read::record;
 use super::variable_write::resource;
 use super::work::{Work, Written};
@@ -168,8 +168,7 @@ impl Work for WriteVariables<'_> {
         if self.context.idempotency.is_some() {
             target.keep(connection, NO_VERSION, answer::from_batch(&record)?).await?;
         }
-        let xid = xid(&set)?.or(xid(&deleted)?);
-        Ok(Written::kept(xid, BatchOutcome::Applied(record), target.changes(set.iter().chain(&deleted))?))
+        Ok(Written::kept(None, BatchOutcome::Applied(record), target.changes(set.iter().chain(&deleted))?))
     }
 }
 
@@ -224,7 +223,7 @@ impl Work for IncrementVariable<'_> {
         }
         let changes = target.changes(set.iter())?;
         let outcome = Outcome::Applied { created: locked.live.is_none(), record };
-        Ok(Written::kept(xid(&set)?, IncrementOutcome::Done(outcome), changes))
+        Ok(Written::kept(None, IncrementOutcome::Done(outcome), changes))
     }
 }
 
@@ -271,6 +270,6 @@ impl Work for DeleteScope<'_> {
             let version = changes.iter().map(|change| change.version.get()).max().unwrap_or(NO_VERSION);
             target.keep(connection, version, answer::from_scope_deletion(record)?).await?;
         }
-        Ok(Written::kept(xid(&deleted)?, Outcome::Applied { created: false, record }, changes))
+        Ok(Written::kept(None, Outcome::Applied { created: false, record }, changes))
     }
 }

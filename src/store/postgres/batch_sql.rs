@@ -58,7 +58,7 @@ pub(super) const SET: &str = concat!(
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 2, CASE WHEN is_live THEN 2 ELSE 1 END, $8, name, version, $6, $7, updated_at FROM h ORDER BY n)
-    SELECT h.*, pg_current_xact_id()::text AS xid FROM h ORDER BY n"
+    SELECT h.* FROM h ORDER BY n"
 );
 
 /// Deletes locked live rows. $6 and $7 are the request and its user, $8 the scope as in the API, $9 the seconds for which an idempotency
@@ -76,7 +76,7 @@ pub(super) const DELETE: &str = concat!(
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 2, 3, $8, name, version, $6, $7, updated_at FROM h ORDER BY n)
-    SELECT h.n, h.name, h.version, pg_current_xact_id()::text AS xid FROM h ORDER BY n"
+    SELECT h.n, h.name, h.version FROM h ORDER BY n"
 );
 
 /// Locks the first $6 live rows of the scope and answers their names.

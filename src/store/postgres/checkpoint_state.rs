@@ -49,11 +49,11 @@ async fn conclude(
     status: i16,
     written: NewRecord,
 ) -> Result<Written<Outcome<StateRecord>>, Failure> {
-    let NewRecord { record, state_id, created, xid } = written;
+    let NewRecord { record, state_id, created } = written;
     let row = Keep { context, status, version: record.version.get(), state_id: Some(state_id), answer: None };
     keys::keep(connection, &context.tenant, offset, vec![row]).await?;
     let change = Change { tenant: context.tenant.clone(), resource: resource(&record.key), version: record.version };
-    Ok(Written::kept(xid, Outcome::Applied { created, record }, vec![change]))
+    Ok(Written::kept(None, Outcome::Applied { created, record }, vec![change]))
 }
 
 /// A checkpoint to come back to.

@@ -1,6 +1,6 @@
 //! Making and deleting checkpoints. Each locks the head first, and in the next statement sees all that was committed before.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use super::checkpoint_read;
 use super::failure::Failure;
@@ -34,7 +34,7 @@ const CREATE: &str = "
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, k3, version, request_id, actor, at)
       SELECT $1, 4, 1, $5, $6, $4, version, $7, $8, created_at FROM c)
-    SELECT c.*, pg_current_xact_id()::text AS xid FROM c";
+    SELECT c.* FROM c";
 
 /// $3 is the head's incarnation, $4 the checkpoint, $5 and $6 the workflow and the execution, $7 and $8 the request and its user, $9 the
 /// seconds for which an idempotency key is kept. `created_at` of a tombstone is the time of the deletion, so that times grow.
@@ -54,7 +54,7 @@ const DELETE: &str = "
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, k3, version, request_id, actor, at)
       SELECT $1, 4, 3, $5, $6, $4, version, $7, $8, created_at FROM c)
-    SELECT c.version, pg_current_xact_id()::text AS xid FROM c";
+    SELECT c.version FROM c";
 
 /// The version of a live checkpoint.
 const LIVE: &str = "
@@ -130,7 +130,7 @@ impl Work for CreateCheckpoint<'_> {
             let row = Keep { context: self.context, status: 201, version: version.get(), state_id: None, answer };
             keys::keep(connection, tenant, offset, vec![row]).await?;
         }
-        Ok(Written::kept(row.try_get("xid")?, Outcome::Applied { created: true, record }, change(self.context, self.key, version)))
+        Ok(Written::kept(None, Outcome::Applied { created: true, record }, change(self.context, self.key, version)))
     }
 }
 
@@ -182,6 +182,6 @@ impl Work for DeleteCheckpoint<'_> {
         let kept = Keep { context: self.context, status: 204, version: version.get(), state_id: None, answer: None };
         keys::keep(connection, tenant, offset, vec![kept]).await?;
         let outcome = Outcome::Applied { created: false, record: Tombstone { version } };
-        Ok(Written::kept(row.try_get("xid")?, outcome, change(self.context, self.key, version)))
+        Ok(Written::kept(None, outcome, change(self.context, self.key, version)))
     }
 }

@@ -1,6 +1,6 @@
 //! Removing an execution: its head gets a new incarnation, and history and checkpoints, which hang on the old one, are gone at once.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::PgConnection;
 
 use super::failure::Failure;
 use super::head::Head;
@@ -42,7 +42,7 @@ const REMOVE: &str = "
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 1, 3, $2, $3, version, $5, $6, updated_at FROM h)
-    SELECT h.version, pg_current_xact_id()::text AS xid FROM h";
+    SELECT h.version FROM h";
 
 /// An execution to remove.
 ///
@@ -104,6 +104,6 @@ impl Work for DeleteExecution<'_> {
             let resource = Resource::Checkpoint(CheckpointKey { state: self.key.clone(), checkpoint });
             changes.push(Change { tenant: tenant.clone(), resource, version });
         }
-        Ok(Written::kept(row.try_get("xid")?, Outcome::Applied { created: false, record: removed }, changes))
+        Ok(Written::kept(None, Outcome::Applied { created: false, record: removed }, changes))
     }
 }

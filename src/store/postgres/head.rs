@@ -53,7 +53,7 @@ const WRITE: &str = "
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 1, CASE WHEN version = created_version THEN 1 ELSE 2 END, $2, $3, version, $5, $6, updated_at FROM h)
-    SELECT h.*, pg_current_xact_id()::text AS xid FROM h";
+    SELECT h.* FROM h";
 
 /// A head under its lock.
 pub(super) struct Head {
@@ -136,7 +136,6 @@ pub(super) struct NewRecord {
     pub(super) record: StateRecord,
     pub(super) state_id: i64,
     pub(super) created: bool,
-    pub(super) xid: Option<String>,
 }
 
 impl NewVersion<'_> {
@@ -166,7 +165,6 @@ impl NewVersion<'_> {
         Ok(NewRecord {
             state_id: row.try_get("state_id")?,
             created: row.try_get::<i64, _>("created_version")? == version.get(),
-            xid: row.try_get("xid")?,
             record: StateRecord {
                 key: self.key.clone(),
                 version,

@@ -77,7 +77,8 @@ pub struct PostgresStore {
     clock: Clock,
     answer_limit: Duration,
     tenants: KnownTenants,
-    epoch: Mutex<Epoch>,
+    /// Unknown when the server does not tell.
+    epoch: Mutex<Option<Epoch>>,
     observer: Observer,
     sweeper: Sweeper,
     /// Transactions that changed something, and the changes in them.

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::epoch::Epoch;
@@ -40,17 +41,15 @@ impl PostgresStore {
         let role = prepare(config, mode).await?;
         let login = connect::login(config)?;
         let settings = connect::Settings::new(config, role.as_deref());
-        // The pool would hide why a setting is refused behind its time limit.
+        // Not one of the pool's, which would hide why a setting is refused behind its time limit; but made in the same way.
         let mut first = connect::connect(&login).await?;
         settings.apply(&mut first).await.map_err(OpenError::during("SET ROLE, or another setting of a connection,"))?;
-        drop(first);
-        let place = connect::place(&login);
+        let epoch = inspect(&mut first).await?;
+        first.close().await.map_err(OpenError::during("the end of the self test"))?;
         let budget = Duration::from(config.sweep_timeout_ms);
         let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
         let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping), budget);
         let pool = connect::pool(config, config.pool_size, login, settings);
-        let mut connection = pool.acquire().await.map_err(|source| OpenError::Unreachable { place, source })?;
-        let epoch = inspect(&mut connection).await?;
         Ok(Self {
             pool_size: config.pool_size,
             clock,
@@ -94,8 +93,12 @@ async fn may_create_roles(config: &DatabaseConfig) -> Result<bool, OpenError> {
 }
 
 /// Refuses a database that is not migrated or not safe.
-async fn inspect(connection: &mut PgConnection) -> Result<Epoch, OpenError> {
+async fn inspect(connection: &mut PgConnection) -> Result<Option<Epoch>, OpenError> {
     migrate::check(connection).await?;
     self_test::run(connection).await?;
-    Epoch::read(connection).await.map_err(OpenError::during("the look at the server's identity"))
+    let epoch = Epoch::read(connection).await;
+    if let Err(error) = &epoch {
+        tracing::warn!(%error, "the server does not tell its identity: after a COMMIT whose answer is lost, its outcome cannot be looked up");
+    }
+    Ok(epoch.ok())
 }

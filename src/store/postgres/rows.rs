@@ -4,6 +4,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::epoch::Mark;
 use super::failure::Failure;
 use crate::domain::commit::{Change, Resource};
 use crate::domain::id::TenantId;
@@ -94,9 +95,14 @@ pub(super) fn changes<R>(
     applied.collect()
 }
 
-/// The transaction's id, which every row of a write statement carries.
-pub(super) fn xid(rows: &[PgRow]) -> Result<Option<String>, Failure> {
-    Ok(rows.first().map(|row| row.try_get::<Option<String>, _>("xid")).transpose()?.flatten())
+/// What a transaction that has applied a write can be told by. Without an applied row it has nothing to commit.
+pub(super) fn mark(rows: &[PgRow]) -> Result<Option<Mark>, Failure> {
+    for row in rows {
+        if let Verdict::Applied { .. } = Verdict::read(row)? {
+            return Ok(Some(Mark { xid: row.try_get("xid")?, at: row.try_get("updated_at")? }));
+        }
+    }
+    Ok(None)
 }
 
 /// A version from a column that always has one.

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
 use super::keys::{self, Keep};
-use super::rows::{Columns, Verdict, changes, xid};
+use super::rows::{Columns, Verdict, changes};
 use super::work::{Work, Written};
 use super::{session_read, session_sql};
 use crate::domain::clock::Timestamp;
@@ -134,7 +134,7 @@ async fn conclude(
     }
     keys::keep(connection, tenant, offset, kept).await?;
     let changes = changes(tenant, rows.iter().map(|(_, id)| Resource::Session((*id).clone())), &outcomes, |record| record.version);
-    Ok(Written::kept(xid(answers)?, outcomes, changes))
+    Ok(Written::kept(None, outcomes, changes))
 }
 
 fn outcome(id: &SessionId, row: &PgRow) -> Result<Outcome<SessionRecord>, Failure> {
@@ -187,7 +187,7 @@ impl Work for DeleteSessions<'_> {
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
         let resources = self.rows.iter().map(|row| Resource::Session(row.id.clone()));
         let changes = changes(self.tenant, resources, &outcomes, |tombstone| tombstone.version);
-        Ok(Written::kept(xid(&answers)?, outcomes, changes))
+        Ok(Written::kept(None, outcomes, changes))
     }
 }
 

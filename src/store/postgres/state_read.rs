@@ -13,12 +13,15 @@ use crate::domain::state::{ForkedFrom, HistoryItem, Operation, StateAt, StateDoc
 use crate::domain::version::Version;
 use crate::store::{HistoryQuery, Lookup};
 
+// LATERAL with a LIMIT: a plan from the time when the tables were small would else join by reading all of the tenant's versions.
+
 /// The current version of a head; of a deleted one the head alone.
 const CURRENT: &str = "
-    SELECT x.version AS head_version, x.deleted AS head_deleted, v.version, v.body, v.created_at, v.at, v.actor,
-           v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
-    FROM execution_state x
-      LEFT JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id AND v.version = x.version AND NOT v.deleted
+    SELECT x.version AS head_version, x.deleted AS head_deleted, v.*
+    FROM execution_state x LEFT JOIN LATERAL (
+      SELECT y.version, y.body, y.created_at, y.at, y.actor,
+             y.forked_workflow, y.forked_execution, y.forked_version, y.forked_checkpoint
+      FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version = x.version AND NOT y.deleted LIMIT 1) v ON true
     WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
 
 /// One version by the key of its history.
@@ -29,10 +32,11 @@ const VERSION: &str = "
 
 /// One version by the key of its execution.
 const PAST: &str = "
-    SELECT v.version, v.body, v.created_at, v.at, v.actor,
-           v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
-    FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
-    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND v.version = $4 AND NOT v.deleted";
+    SELECT v.* FROM execution_state x CROSS JOIN LATERAL (
+      SELECT y.version, y.body, y.created_at, y.at, y.actor,
+             y.forked_workflow, y.forked_execution, y.forked_version, y.forked_checkpoint
+      FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version = $4 AND NOT y.deleted LIMIT 1) v
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
 
 /// The version that was in force at the moment $4: times grow with versions, so it is the newest one that is not younger. $5 is the
 /// clock's offset.
@@ -44,20 +48,21 @@ const AT: &str = "
       WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND y.at <= $4 ORDER BY y.version DESC LIMIT 1) v ON true";
 
 const NEWEST_FIRST: &str = "
-    SELECT v.version, v.operation, v.at, v.actor, v.status, v.size, v.transition, v.checkpoint
-    FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
-    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND v.version < $4
-    ORDER BY v.version DESC LIMIT $5";
+    SELECT v.* FROM execution_state x CROSS JOIN LATERAL (
+      SELECT y.version, y.operation, y.at, y.actor, y.status, y.size, y.transition, y.checkpoint
+      FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version < $4 ORDER BY y.version DESC LIMIT $5) v
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 ORDER BY v.version DESC";
 
 const OLDEST_FIRST: &str = "
-    SELECT v.version, v.operation, v.at, v.actor, v.status, v.size, v.transition, v.checkpoint
-    FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
-    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND v.version > $4
-    ORDER BY v.version LIMIT $5";
+    SELECT v.* FROM execution_state x CROSS JOIN LATERAL (
+      SELECT y.version, y.operation, y.at, y.actor, y.status, y.size, y.transition, y.checkpoint
+      FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version > $4 ORDER BY y.version LIMIT $5) v
+    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 ORDER BY v.version";
 
 const HAS_HISTORY: &str = "
-    SELECT EXISTS (SELECT FROM execution_state x JOIN state_version v ON v.tenant_id = $1 AND v.state_id = x.state_id
-                   WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3)";
+    SELECT EXISTS (SELECT FROM execution_state x CROSS JOIN LATERAL (
+        SELECT FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id LIMIT 1) v
+      WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3)";
 
 /// The row of one version; `None` when it is no longer kept, or a deletion.
 pub(super) async fn kept_version(

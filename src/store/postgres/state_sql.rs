@@ -109,7 +109,8 @@ pub(super) const PUT: &str = concat!(
 
 /// Arrays from $4: row number, workflow, execution, expected, actor, request, key, fingerprint.
 ///
-/// The heads are locked first, in order; the locked row decides.
+/// The heads are locked first, in order; the locked row decides. It is written by ON CONFLICT too, although it exists: as an UPDATE that
+/// is joined with the locked rows, a plan from the time when the table was small would read all of the tenant's rows.
 pub(super) const DELETE: &str = concat!(
     "WITH moment AS MATERIALIZED (SELECT clock_timestamp() + $2::int8 * interval '1 microsecond' AS at),
     i AS MATERIALIZED (
@@ -121,20 +122,23 @@ pub(super) const DELETE: &str = concat!(
     seen_keys!(),
     "),
     lk AS MATERIALIZED (
-      SELECT x.workflow_id, x.execution_id, x.version, x.deleted, s.n, s.expected
-      FROM seen s JOIN execution_state x ON x.tenant_id = $1 AND x.workflow_id = s.w AND x.execution_id = s.e
-      WHERE s.kv IS NULL ORDER BY x.workflow_id, x.execution_id FOR NO KEY UPDATE OF x),
+      SELECT s.n, s.w, s.e, s.expected, x.version, x.deleted
+      FROM (SELECT * FROM seen WHERE kv IS NULL ORDER BY w, e) s CROSS JOIN LATERAL (
+        SELECT y.version, y.deleted FROM execution_state y
+        WHERE y.tenant_id = $1 AND y.workflow_id = s.w AND y.execution_id = s.e LIMIT 1 FOR NO KEY UPDATE) x),
     h AS (
-      UPDATE execution_state x SET version = x.version + 1, deleted = true, applied = true,
-             updated_at = greatest(m.at, x.updated_at + interval '1 microsecond'),
-             listed_at = greatest(date_trunc('hour', m.at), x.listed_at)
-      FROM lk CROSS JOIN moment m
-      WHERE x.tenant_id = $1 AND x.workflow_id = lk.workflow_id AND x.execution_id = lk.execution_id
-        AND NOT lk.deleted AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
-      RETURNING lk.n, x.workflow_id, x.execution_id, x.state_id, x.version, x.created_at, x.updated_at, x.status,
+      INSERT INTO execution_state AS x (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at,
+                                        status)
+      SELECT $1, lk.w, lk.e, lk.version, lk.version, m.at, m.at, date_trunc('hour', m.at), ''
+      FROM lk CROSS JOIN moment m WHERE NOT lk.deleted AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
+      ON CONFLICT (tenant_id, workflow_id, execution_id) DO UPDATE SET version = x.version + 1, deleted = true, applied = true,
+        updated_at = greatest(EXCLUDED.updated_at, x.updated_at + interval '1 microsecond'),
+        listed_at = greatest(EXCLUDED.listed_at, x.listed_at)
+      RETURNING x.workflow_id, x.execution_id, x.state_id, x.version, x.created_at, x.updated_at, x.status,
                 x.forked_workflow, x.forked_execution, x.forked_version, x.forked_checkpoint),
     r AS MATERIALIZED (
-      SELECT h.*, i.actor, i.request_id, i.idem, i.fingerprint, true AS applied FROM h JOIN i ON i.n = h.n ORDER BY i.n),
+      SELECT h.*, i.n, i.actor, i.request_id, i.idem, i.fingerprint, true AS applied
+      FROM h JOIN i ON i.w = h.workflow_id AND i.e = h.execution_id ORDER BY i.n),
     v AS (
       INSERT INTO state_version (tenant_id, state_id, version, created_at, at, size, operation, actor, status, deleted,
                                  forked_workflow, forked_execution, forked_version, forked_checkpoint)
@@ -153,6 +157,6 @@ pub(super) const DELETE: &str = concat!(
                 WHEN lk.n IS NULL OR lk.deleted THEN CASE WHEN s.expected IS NULL OR s.expected = 0 THEN 'absent' ELSE 'refused' END
                 ELSE 'refused' END AS outcome,
            CASE WHEN s.kv IS NOT NULL THEN s.kv WHEN r.n IS NOT NULL THEN r.version WHEN NOT lk.deleted THEN lk.version END AS version,
-           s.ks AS stored_status, pg_current_xact_id_if_assigned()::text AS xid
+           s.ks AS stored_status, r.updated_at, pg_current_xact_id_if_assigned()::text AS xid
     FROM seen s LEFT JOIN lk ON lk.n = s.n LEFT JOIN r ON r.n = s.n LEFT JOIN k ON k.idem = s.idem ORDER BY s.n"
 );

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
-use super::rows::{Columns, Verdict, changes, xid};
+use super::rows::{Columns, Verdict, changes, mark};
 use super::state_read;
 use super::state_sql;
 use super::work::{Work, Written};
@@ -71,7 +71,7 @@ impl Work for PutStates<'_> {
         });
         let outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
         let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |record| record.version);
-        Ok(Written::kept(xid(&answers)?, outcomes, changes))
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
 }
 
@@ -146,6 +146,6 @@ impl Work for DeleteStates<'_> {
             .await?;
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
         let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |tombstone| tombstone.version);
-        Ok(Written::kept(xid(&answers)?, outcomes, changes))
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
 }

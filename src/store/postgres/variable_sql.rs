@@ -46,6 +46,8 @@ macro_rules! time {
 /// Arrays from $4: row number, kind of scope, id of scope, name, expected, actor, request, key, fingerprint, scope as in the API,
 /// description, seconds to live, value, life of the session.
 ///
+/// Seconds to live are NULL for never, and -1 for as before, which the conflicting row is told by an expiry that nothing else has.
+///
 /// The sweeper comes back to a variable of a session in the next hour but one, and then whenever its session might have ended.
 pub(super) const PUT: &str = concat!(
     "WITH moment AS MATERIALIZED (
@@ -68,7 +70,8 @@ pub(super) const PUT: &str = concat!(
     h AS (
       INSERT INTO variable AS x (tenant_id, scope_kind, scope_id, name, version, created_version, expected, created_at, updated_at,
                                  expires_at, sweep_at, updated_by, description, session_life, value)
-      SELECT $1, s.sk, s.si, s.name, m.first, m.first, s.expected, m.at, m.at, m.at + s.ttl * interval '1 second',
+      SELECT $1, s.sk, s.si, s.name, m.first, m.first, s.expected, m.at, m.at,
+             CASE WHEN s.ttl = -1 THEN '-infinity' ELSE m.at + s.ttl * interval '1 second' END,
              least(date_trunc('hour', m.at + s.ttl * interval '1 second') + interval '1 hour',
                    CASE WHEN s.sk = 3 THEN date_trunc('hour', m.at) + interval '2 hours' END), s.actor, s.description, s.life, s.value
       FROM seen s CROSS JOIN moment m
@@ -80,8 +83,13 @@ pub(super) const PUT: &str = concat!(
     when_met!("created_version", "CASE WHEN ", live!(), " THEN x.created_version ELSE x.version + 1 END"),
     when_met!("created_at", "CASE WHEN ", live!(), " THEN x.created_at ELSE ", time!(), " END"),
     when_met!("updated_at", time!()),
-    when_met!("expires_at", time!(), " + (EXCLUDED.expires_at - EXCLUDED.updated_at)"),
-    when_met!("sweep_at", "EXCLUDED.sweep_at"),
+    when_met!(
+        "expires_at",
+        "CASE WHEN EXCLUDED.expires_at = '-infinity' THEN x.expires_at ELSE ",
+        time!(),
+        " + (EXCLUDED.expires_at - EXCLUDED.updated_at) END"
+    ),
+    when_met!("sweep_at", "CASE WHEN EXCLUDED.expires_at = '-infinity' THEN x.sweep_at ELSE EXCLUDED.sweep_at END"),
     when_met!("updated_by", "EXCLUDED.updated_by"),
     when_met!("description", "EXCLUDED.description"),
     when_met!("secret", "EXCLUDED.secret"),
@@ -130,20 +138,25 @@ pub(super) const DELETE: &str = concat!(
     seen_keys!(),
     "),
     lk AS MATERIALIZED (
-      SELECT x.scope_kind, x.scope_id, x.name, x.version, s.n, s.expected,
+      SELECT s.n, s.sk, s.si, s.name, s.expected, x.version,
              x.deleted OR x.session_life IS DISTINCT FROM s.life OR coalesce(x.expires_at <= m.at, false) AS gone
-      FROM seen s CROSS JOIN moment m
-        JOIN variable x ON x.tenant_id = $1 AND x.scope_kind = s.sk AND x.scope_id = s.si AND x.name = s.name
-      WHERE s.kv IS NULL ORDER BY x.scope_kind, x.scope_id, x.name FOR NO KEY UPDATE OF x),
+      FROM (SELECT * FROM seen WHERE kv IS NULL ORDER BY sk, si, name) s CROSS JOIN moment m CROSS JOIN LATERAL (
+        SELECT y.version, y.deleted, y.expires_at, y.session_life FROM variable y
+        WHERE y.tenant_id = $1 AND y.scope_kind = s.sk AND y.scope_id = s.si AND y.name = s.name LIMIT 1 FOR NO KEY UPDATE) x),
     h AS (
-      UPDATE variable x SET version = x.version + 1, deleted = true, applied = true, value = NULL, description = NULL, expires_at = NULL,
-             updated_at = greatest(m.at, x.updated_at + interval '1 microsecond'), updated_by = i.actor,
-             sweep_at = date_trunc('hour', m.at + $3::int8 * interval '1 second') + interval '1 hour'
+      INSERT INTO variable AS x (tenant_id, scope_kind, scope_id, name, version, created_version, created_at, updated_at, updated_by,
+                                 sweep_at)
+      SELECT $1, lk.sk, lk.si, lk.name, lk.version, lk.version, m.at, m.at, i.actor,
+             date_trunc('hour', m.at + $3::int8 * interval '1 second') + interval '1 hour'
       FROM lk JOIN i ON i.n = lk.n CROSS JOIN moment m
-      WHERE x.tenant_id = $1 AND x.scope_kind = lk.scope_kind AND x.scope_id = lk.scope_id AND x.name = lk.name
-        AND NOT lk.gone AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
-      RETURNING lk.n, x.name, x.version, x.updated_at, i.scope, i.actor, i.request_id, i.idem, i.fingerprint),
-    r AS MATERIALIZED (SELECT h.*, true AS applied FROM h ORDER BY n),
+      WHERE NOT lk.gone AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
+      ON CONFLICT (tenant_id, scope_kind, scope_id, name) DO UPDATE SET version = x.version + 1, deleted = true, applied = true,
+        value = NULL, description = NULL, expires_at = NULL, sweep_at = EXCLUDED.sweep_at, updated_by = EXCLUDED.updated_by,
+        updated_at = greatest(EXCLUDED.updated_at, x.updated_at + interval '1 microsecond')
+      RETURNING x.scope_kind, x.scope_id, x.name, x.version, x.updated_at),
+    r AS MATERIALIZED (
+      SELECT h.*, i.n, i.scope, i.actor, i.request_id, i.idem, i.fingerprint, true AS applied
+      FROM h JOIN i ON i.sk = h.scope_kind AND i.si = h.scope_id AND i.name = h.name ORDER BY i.n),
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 2, 3, scope, name, version, request_id, actor, updated_at FROM r ORDER BY n),
@@ -156,6 +169,6 @@ pub(super) const DELETE: &str = concat!(
                 WHEN lk.n IS NULL OR lk.gone THEN CASE WHEN s.expected IS NULL OR s.expected = 0 THEN 'absent' ELSE 'refused' END
                 ELSE 'refused' END AS outcome,
            CASE WHEN s.kv IS NOT NULL THEN s.kv WHEN r.n IS NOT NULL THEN r.version WHEN NOT lk.gone THEN lk.version END AS version,
-           s.ks AS stored_status, pg_current_xact_id_if_assigned()::text AS xid
+           s.ks AS stored_status, r.updated_at, pg_current_xact_id_if_assigned()::text AS xid
     FROM seen s LEFT JOIN lk ON lk.n = s.n LEFT JOIN r ON r.n = s.n LEFT JOIN k ON k.idem = s.idem ORDER BY s.n"
 );

@@ -5,12 +5,12 @@ use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
 use super::keys::{self, Keep};
-use super::rows::{Columns, Verdict, changes, xid};
+use super::rows::{Columns, Verdict, changes, mark};
 use super::variable_sql;
 use super::work::{Work, Written};
 use crate::domain::commit::Resource;
 use crate::domain::id::TenantId;
-use crate::domain::variable::{ScopeLife, VariableDocument, VariableKey, VariableRecord};
+use crate::domain::variable::{Expiry, ScopeLife, VariableDocument, VariableKey, VariableRecord};
 use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext, answer};
 
@@ -50,7 +50,7 @@ impl Work for PutVariables<'_> {
             .bind(columns.fingerprint)
             .bind(self.rows.iter().map(|row| row.key.scope.to_string()).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| row.document.description.as_deref()).collect::<Vec<_>>())
-            .bind(self.rows.iter().map(|row| row.document.ttl_seconds).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(seconds_to_live).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| &*row.document.value).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| row.life.map(Version::get)).collect::<Vec<_>>())
             .fetch_all(&mut *connection)
@@ -58,7 +58,7 @@ impl Work for PutVariables<'_> {
         let outcomes = self.rows.iter().zip(&answers).map(|(row, answer)| outcome(row, answer)).collect::<Result<Vec<_>, _>>()?;
         keys::keep(connection, self.tenant, offset, self.answers(&outcomes)?).await?;
         let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |record| record.version);
-        Ok(Written::kept(xid(&answers)?, outcomes, changes))
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
 }
 
@@ -109,6 +109,15 @@ fn written(put: &VariablePut<'_>, version: Version, row: &PgRow) -> Result<Varia
     })
 }
 
+/// Seconds to live as the statement takes them: NULL never, -1 as before. The latter is for a version that is there only.
+fn seconds_to_live(row: &VariablePut<'_>) -> Option<i64> {
+    match row.document.expiry {
+        Expiry::In(seconds) => Some(seconds),
+        Expiry::Unchanged if matches!(row.expected, Expected::Exactly(_)) => Some(-1),
+        Expiry::Never | Expiry::Unchanged => None,
+    }
+}
+
 /// One variable to delete.
 pub(super) struct VariableDelete<'a> {
     pub(super) context: &'a WriteContext,
@@ -148,6 +157,6 @@ impl Work for DeleteVariables<'_> {
             .await?;
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
         let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |tombstone| tombstone.version);
-        Ok(Written::kept(xid(&answers)?, outcomes, changes))
+        Ok(Written::kept(mark(&answers)?, outcomes, changes))
     }
 }

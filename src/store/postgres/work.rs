@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::epoch::{self, Fate};
+use super::epoch::{self, Epoch, Fate, Mark};
 use super::failure::Failure;
 use super::observer::Told;
 use super::transaction::{self, Durability, Limits};
@@ -33,8 +33,8 @@ pub(super) trait Work: Sync {
 
 /// What a write answers, when its transaction commits.
 pub(super) struct Written<T> {
-    /// The transaction's id, when it has written anything.
-    xid: Option<String>,
+    /// How the transaction can be told afterwards, when it has anything to commit.
+    mark: Option<Mark>,
     /// The answer.
     output: T,
     /// What the transaction changes, for the observer.
@@ -44,13 +44,13 @@ pub(super) struct Written<T> {
 
 impl<T> Written<T> {
     /// The transaction is to be committed.
-    pub(super) fn kept(xid: Option<String>, output: T, changes: Vec<Change>) -> Self {
-        Self { xid, output, changes, is_kept: true }
+    pub(super) fn kept(mark: Option<Mark>, output: T, changes: Vec<Change>) -> Self {
+        Self { mark, output, changes, is_kept: true }
     }
 
     /// Whatever the transaction has done is to be undone: the answer is that nothing was written.
     pub(super) fn nothing(output: T) -> Self {
-        Self { xid: None, output, changes: Vec::new(), is_kept: false }
+        Self { mark: None, output, changes: Vec::new(), is_kept: false }
     }
 }
 
@@ -121,6 +121,9 @@ impl PostgresStore {
                 insert.bind(tenant.as_str()).execute(&mut *connection).await?;
             }
             let mut written = work.run(connection, offset).await?;
+            if written.mark.is_none() && !written.changes.is_empty() {
+                written.mark = Mark::read(connection, tenant).await?;
+            }
             // The last thing before COMMIT, so that nothing can fail between them.
             let told = self.observer.before_commit(std::mem::take(&mut written.changes));
             Ok((written, told))
@@ -128,7 +131,7 @@ impl PostgresStore {
         .await?;
         let settled = match committed {
             Ok(()) => Ok(()),
-            Err(failure) => self.settle(failure, written.xid.as_deref(), &epoch).await,
+            Err(failure) => self.settle(failure, tenant, written.mark.as_ref(), epoch.as_ref()).await,
         };
         let writes = told.count();
         match settled {
@@ -173,14 +176,17 @@ impl PostgresStore {
         }
     }
 
-    /// Finds out whether a transaction is committed although COMMIT failed. Without an id it had nothing to commit.
-    async fn settle(&self, failure: Failure, xid: Option<&str>, epoch: &epoch::Epoch) -> Result<(), Failure> {
+    /// Finds out whether a transaction is committed although COMMIT failed. Without a mark it had nothing to commit that counts.
+    async fn settle(&self, failure: Failure, tenant: &TenantId, mark: Option<&Mark>, epoch: Option<&Epoch>) -> Result<(), Failure> {
         if !failure.lost_connection() {
             return Err(failure);
         }
-        let Some(xid) = xid else { return Ok(()) };
-        let (fate, now) = epoch::fate_of(self.limits(), xid, epoch).await;
-        if let Some(now) = now {
+        let Some(mark) = mark else { return Ok(()) };
+        let (fate, now) = match epoch {
+            Some(epoch) => epoch::fate_of(self.limits(), tenant, mark, epoch).await,
+            None => (Fate::Unknown, None),
+        };
+        if now.is_some() {
             *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) = now;
         }
         tracing::warn!(?fate, ?failure, "the answer to a COMMIT was lost");

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::record::{self, Answer, Known};
 use super::variable_heads::{self, Content, End, Head};
 use super::writer::{Unit, Write};
-use crate::domain::variable::{Number, ScopeLife, VariableDocument, VariableKey, VariableRecord};
+use crate::domain::variable::{Expiry, Number, ScopeLife, VariableDocument, VariableKey, VariableRecord};
 use crate::domain::version::Expected;
 use crate::store::{IncrementOutcome, Outcome, Result, Tombstone, WriteContext, answer};
 
@@ -42,7 +42,11 @@ impl Write for PutVariable {
             value: document.value.clone(),
             secret: false,
             description: document.description.clone(),
-            end: End::After(document.ttl_seconds),
+            end: match document.expiry {
+                Expiry::Never => End::After(None),
+                Expiry::In(seconds) => End::After(Some(seconds)),
+                Expiry::Unchanged => End::At(head.as_ref().filter(|_| current.is_some()).and_then(|head| head.expires_at)),
+            },
         };
         let (created, record) = variable_heads::write(unit, context, key, *life, head.as_ref(), content).await?;
         keep(unit, context, if created { 201 } else { 200 }, &record).await?;

@@ -1,0 +1,259 @@
+//! The tier in this process's memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::bounded::{Bounded, Slot};
+use super::entry::{Entry, Wanted};
+use super::key::Key;
+use super::stripe::{Locked, Stripes, Ticket};
+use crate::config::{CacheConfig, Milliseconds};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::commit::{Change, CommitObserver};
+use crate::domain::version::Version;
+
+/// Finished answers, bounded in bytes and age. See the module [`super`] for the rules that keep it right.
+///
+/// It hears of all writes also while it is off, so it can be put on at any moment.
+#[derive(Debug)]
+pub struct LocalTier {
+    clock: Clock,
+    ttl_microseconds: i64,
+    negative_ttl_microseconds: i64,
+    floor_microseconds: i64,
+    floor_entries: usize,
+    enabled: AtomicBool,
+    stripes: Stripes,
+    entries: Bounded,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    floor_overflows: AtomicU64,
+}
+
+/// Figures of the tier. Counters are since its making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Whether it is on.
+    pub enabled: bool,
+    /// Entries, those included that are past their time and were not asked for since.
+    pub entries: usize,
+    /// Bytes that they take, keys and bookkeeping included.
+    pub bytes: u64,
+    /// Bytes that they may take.
+    pub capacity_bytes: u64,
+    /// Entries that are a variable's value.
+    pub variables: usize,
+    /// Answers that it gave.
+    pub hits: u64,
+    /// Answers that it did not have, while it was on.
+    pub misses: u64,
+    /// Entries that made room for others.
+    pub evictions: u64,
+    /// How often everything was dropped because more keys were written than floors are kept.
+    pub floor_overflows: u64,
+}
+
+impl LocalTier {
+    /// An empty tier; on when the setting `cache.local` says so.
+    #[must_use]
+    pub fn new(config: &CacheConfig, clock: Clock) -> Self {
+        Self {
+            clock,
+            ttl_microseconds: microseconds(config.local_ttl_ms),
+            negative_ttl_microseconds: microseconds(config.negative_ttl_ms),
+            floor_microseconds: microseconds(config.floor_ms),
+            floor_entries: config.floor_entries,
+            enabled: AtomicBool::new(config.local),
+            stripes: Stripes::new(),
+            entries: Bounded::new(config.local_bytes),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            floor_overflows: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether it is on.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Acquire)
+    }
+
+    /// Puts it on or off. Off it is empty, answers nothing and keeps nothing, loads at work included.
+    pub fn set_enabled(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Release);
+        if !enabled {
+            self.clear();
+        }
+    }
+
+    /// What is kept under the key, when it is of this moment and answers what is wanted.
+    ///
+    /// Nothing older than a version that was committed here is ever found: [`CommitObserver::committed`] removes it under the lock under
+    /// which insertions look at the floor.
+    #[must_use]
+    pub fn get(&self, key: &Key, wanted: &Wanted) -> Option<Arc<Entry>> {
+        if !self.is_enabled() {
+            return None;
+        }
+        let found = self.find(key, wanted);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    fn find(&self, key: &Key, wanted: &Wanted) -> Option<Arc<Entry>> {
+        let slot = self.entries.get(key)?;
+        if !self.is_current(&slot, self.clock.now()) {
+            self.entries.remove_exactly(key, &slot.entry);
+            return None;
+        }
+        slot.entry.answers(wanted).then_some(slot.entry)
+    }
+
+    /// Whether the entry is within its time. A clock that was set back makes entries of the future, which are as good as old ones.
+    fn is_current(&self, slot: &Slot, now: Timestamp) -> bool {
+        let limit = if slot.entry.body().is_some() { self.ttl_microseconds } else { self.negative_ttl_microseconds };
+        let age = now.as_microseconds().saturating_sub(slot.read_at.as_microseconds());
+        (0..limit).contains(&age) && !slot.entry.is_over(now)
+    }
+
+    /// A ticket for a load of the key that begins now.
+    #[must_use]
+    pub fn ticket(&self, key: &Key) -> Ticket {
+        Ticket { changes: self.stripes.changes(key), at: self.clock.now() }
+    }
+
+    /// The version that an answer about the key must have reached, when it comes from a place that may be behind the store.
+    #[must_use]
+    pub fn floor(&self, key: &Key) -> Option<Version> {
+        self.stripes.lock(key).floor(key, self.clock.now())
+    }
+
+    /// Keeps what was loaded with the ticket, unless a write was heard of since, the load came from a place that is behind, or what is there
+    /// is newer. Says whether it is kept now.
+    pub fn insert(&self, key: &Key, ticket: Ticket, entry: Arc<Entry>) -> bool {
+        let stripe = self.stripes.lock(key);
+        stripe.honours(ticket) && self.keep(&stripe, key, ticket.at, entry)
+    }
+
+    /// Keeps what a write of this process made, when its version is the last that was committed here and no further write is at work. Says
+    /// whether it is kept now. Needs no ticket: a writer that comes late finds a higher floor, or none.
+    pub fn insert_written(&self, key: &Key, entry: Arc<Entry>) -> bool {
+        let stripe = self.stripes.lock(key);
+        let now = self.clock.now();
+        let is_last = entry.version().is_some_and(|version| stripe.floor(key, now) == Some(version));
+        stripe.is_quiet() && is_last && self.keep(&stripe, key, now, entry)
+    }
+
+    /// The last steps of an insertion, under the lock of the key's stripe.
+    fn keep(&self, stripe: &Locked<'_>, key: &Key, read_at: Timestamp, entry: Arc<Entry>) -> bool {
+        // Looked at under the lock: switching off goes through all locks before it empties the map.
+        if !self.is_enabled() {
+            return false;
+        }
+        let now = self.clock.now();
+        // `None`, no trace of the key, is less than every version.
+        let is_behind = |version| entry.version() < Some(version);
+        if stripe.floor(key, now).is_some_and(is_behind) {
+            return false;
+        }
+        let present = self.entries.peek(key).filter(|slot| self.is_current(slot, now));
+        if present.and_then(|slot| slot.entry.version()).is_some_and(is_behind) {
+            return false;
+        }
+        self.entries.put(key, entry, read_at)
+    }
+
+    /// A sliding session was touched in the store. Its entry, if it is of this version, ends later now; loads that may have read the earlier
+    /// end are not kept.
+    pub fn touched(&self, key: &Key, version: Version, expires_at: Timestamp, deadline: Timestamp) {
+        let stripe = self.stripes.lock(key);
+        stripe.void_tickets();
+        if let Some(slot) = self.entries.peek(key).filter(|slot| slot.entry.version() == Some(version)) {
+            slot.entry.touched(expires_at, deadline);
+        }
+    }
+
+    /// Drops all entries and makes all tickets worthless, and says how many entries there were. Floors stay.
+    pub fn clear(&self) -> usize {
+        for stripe in self.stripes.lock_each() {
+            stripe.void_tickets();
+        }
+        self.entries.clear()
+    }
+
+    /// The figures now.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            enabled: self.is_enabled(),
+            entries: self.entries.entries(),
+            bytes: self.entries.bytes(),
+            capacity_bytes: self.entries.capacity_bytes(),
+            variables: self.entries.variables(),
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            evictions: self.entries.evictions(),
+            floor_overflows: self.floor_overflows.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Keeps the number of floors within its limit: those that have passed go; if that is not enough, all go, and with them everything that
+    /// they protect.
+    fn limit_floors(&self, now: Timestamp) {
+        if self.stripes.floors() <= self.floor_entries {
+            return;
+        }
+        for mut stripe in self.stripes.lock_each() {
+            stripe.drop_passed_floors(now);
+        }
+        // Room for a while, or the next commit would look through all of them again.
+        if self.stripes.floors() <= self.floor_entries / 4 * 3 {
+            return;
+        }
+        self.floor_overflows.fetch_add(1, Ordering::Relaxed);
+        for mut stripe in self.stripes.lock_each() {
+            stripe.drop_all_floors();
+        }
+        self.clear();
+    }
+}
+
+impl CommitObserver for LocalTier {
+    fn before_commit(&self, changes: &[Change]) {
+        for change in changes {
+            let key = Key::from(change);
+            let mut stripe = self.stripes.lock(&key);
+            stripe.begin_write();
+            stripe.void_tickets();
+            self.entries.remove(&key);
+        }
+    }
+
+    fn committed(&self, changes: &[Change]) {
+        let now = self.clock.now();
+        let until = Timestamp::from_microseconds(now.as_microseconds().saturating_add(self.floor_microseconds));
+        for change in changes {
+            let key = Key::from(change);
+            let mut stripe = self.stripes.lock(&key);
+            stripe.end_write();
+            stripe.void_tickets();
+            self.entries.remove(&key);
+            stripe.raise_floor(key, change.version, now, until);
+        }
+        self.limit_floors(now);
+    }
+
+    fn rolled_back(&self, changes: &[Change]) {
+        for change in changes {
+            let mut stripe = self.stripes.lock(&Key::from(change));
+            stripe.end_write();
+            stripe.void_tickets();
+        }
+    }
+}
+
+fn microseconds(time: Milliseconds) -> i64 {
+    i64::try_from(Duration::from(time).as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,252 @@
+//! Patches: JSON Merge Patch (RFC 7396) and JSON Patch (RFC 6902) on documents that are kept as bytes.
+//!
+//! A patch opens only the containers on the way to what it changes; every member that it does not touch keeps its bytes and its order.
+//! Patch and document have been validated before. The result has not: it may nest deeper than allowed.
+
+mod equal;
+mod operations;
+mod tree;
+
+use super::document::{self, Fault, FaultKind, Kind};
+
+pub use operations::MAX_OPERATIONS;
+
+use tree::Node;
+
+/// How a patch is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchKind {
+    /// RFC 7396: members replace members, `null` removes. It cannot set a member to `null`.
+    Merge,
+    /// RFC 6902: a list of operations, all or none.
+    Operations,
+}
+
+/// Why a patch was not applied. `index` is the operation's place in the list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatchFault {
+    /// The patch itself is not one.
+    #[error("the patch is malformed")]
+    Malformed(Vec<Fault>),
+    /// A `test` found another value.
+    #[error("operation {index}: the value is another one")]
+    TestFailed {
+        /// Which operation.
+        index: usize,
+    },
+    /// An operation points nowhere.
+    #[error("operation {index}: {reason}")]
+    NotApplicable {
+        /// Which operation.
+        index: usize,
+        /// Why, in words.
+        reason: &'static str,
+    },
+    /// The result would be larger than allowed.
+    #[error("the result is larger than {limit} bytes")]
+    TooLarge {
+        /// Bytes allowed.
+        limit: usize,
+    },
+}
+
+/// Applies a validated patch to a validated document. The result has at most `limit` bytes.
+///
+/// # Errors
+/// See [`PatchFault`]; the document is then what it was.
+pub fn apply(kind: PatchKind, target: &str, patch: &str, limit: usize) -> Result<String, PatchFault> {
+    let mut root = Node::Raw(target);
+    match kind {
+        PatchKind::Merge => tree::merge(&mut root, patch),
+        PatchKind::Operations => operations::apply(&mut root, patch, limit)?,
+    }
+    let result = root.into_text();
+    if result.len() > limit { Err(PatchFault::TooLarge { limit }) } else { Ok(result) }
+}
+
+/// Whether a validated patch names a member of the top object, other than to test or copy it.
+#[must_use]
+pub fn touches(kind: PatchKind, patch: &str, member: &str) -> bool {
+    match kind {
+        PatchKind::Merge => document::kind(patch) != Kind::Object || document::members(patch).any(|(name, _)| name == member),
+        PatchKind::Operations => operations::touches(patch, member),
+    }
+}
+
+fn malformed(pointer: String, kind: FaultKind) -> PatchFault {
+    PatchFault::Malformed(vec![Fault { pointer, kind }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merge(target: &str, patch: &str) -> String {
+        apply(PatchKind::Merge, target, patch, 10_000).unwrap()
+    }
+
+    fn operate(target: &str, patch: &str) -> Result<String, PatchFault> {
+        apply(PatchKind::Operations, target, patch, 10_000)
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7396_hold() {
+        for (target, patch, result) in [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"a":null}"#, "{}"),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
+            (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
+            (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),
+            (r#"{"a":"foo"}"#, "null", "null"),
+            (r#"{"a":"foo"}"#, r#""bar""#, r#""bar""#),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
+            ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
+            ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+        ] {
+            assert_eq!(merge(target, patch), result, "{target} + {patch}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_touched_keeps_its_bytes() {
+        let target = r#"{ "z" : [ 1.0 , {"b":1E2,"a":-0} ], "\u0061" : "\u00e9", "n":{"x" : 1,"y": 0.10} }"#;
+        assert_eq!(merge(target, r#"{"n":{"x":2}}"#), r#"{"z":[ 1.0 , {"b":1E2,"a":-0} ],"\u0061":"\u00e9","n":{"x":2,"y":0.10}}"#);
+        assert_eq!(
+            operate(target, r#"[{"op":"replace","path":"/z/1/a","value":1}]"#).unwrap(),
+            r#"{"z":[1.0,{"b":1E2,"a":1}],"\u0061":"\u00e9","n":{"x" : 1,"y": 0.10}}"#
+        );
+        assert_eq!(merge(target, r#"{"a":null}"#), r#"{"z":[ 1.0 , {"b":1E2,"a":-0} ],"n":{"x" : 1,"y": 0.10}}"#);
+        assert_eq!(merge(target, "{}"), r#"{"z":[ 1.0 , {"b":1E2,"a":-0} ],"\u0061":"\u00e9","n":{"x" : 1,"y": 0.10}}"#);
+    }
+
+    #[test]
+    fn operations_do_what_rfc_6902_says() {
+        for (target, patch, result) in [
+            (r#"{"foo":"bar"}"#, r#"[{"op":"add","path":"/baz","value":"qux"}]"#, r#"{"foo":"bar","baz":"qux"}"#),
+            (r#"{"foo":["bar","baz"]}"#, r#"[{"op":"add","path":"/foo/1","value":"qux"}]"#, r#"{"foo":["bar","qux","baz"]}"#),
+            (r#"{"foo":["bar","qux","baz"]}"#, r#"[{"op":"remove","path":"/foo/1"}]"#, r#"{"foo":["bar","baz"]}"#),
+            (r#"{"baz":"qux","foo":"bar"}"#, r#"[{"op":"replace","path":"/baz","value":"boo"}]"#, r#"{"baz":"boo","foo":"bar"}"#),
+            (
+                r#"{"foo":{"bar":"baz"},"qux":{"c":1}}"#,
+                r#"[{"op":"move","from":"/foo/bar","path":"/qux/thud"}]"#,
+                r#"{"foo":{},"qux":{"c":1,"thud":"baz"}}"#,
+            ),
+            (
+                r#"{"foo":["all","grass","cows","eat"]}"#,
+                r#"[{"op":"move","from":"/foo/1","path":"/foo/3"}]"#,
+                r#"{"foo":["all","cows","eat","grass"]}"#,
+            ),
+            (r#"{"foo":"bar"}"#, r#"[{"op":"add","path":"/child","value":{"g":{}}}]"#, r#"{"foo":"bar","child":{"g":{}}}"#),
+            (r#"{"foo":["bar"]}"#, r#"[{"op":"add","path":"/foo/-","value":["abc"]}]"#, r#"{"foo":["bar",["abc"]]}"#),
+            (r#"{"/":9,"~1":10}"#, r#"[{"op":"test","path":"/~01","value":10},{"op":"remove","path":"/~1"}]"#, r#"{"~1":10}"#),
+            (r#"{"a":1}"#, r#"[{"op":"copy","from":"/a","path":"/b"}]"#, r#"{"a":1,"b":1}"#),
+            (r#"{"a":1}"#, r#"[{"op":"add","path":"","value":[ 1 ]}]"#, "[ 1 ]"),
+            (r#"{"a":1}"#, r#"[{"op":"add","path":"/a","value":2}]"#, r#"{"a":2}"#),
+            (r#"{"a":{"b":1}}"#, r#"[{"op":"move","from":"/a","path":"/a"}]"#, r#"{"a":{"b":1}}"#),
+            (r#"{"a":1}"#, r#"[{"op":"test","path":"/a","value":1.0},{"op":"test","path":"","value":{"a":1}}]"#, r#"{"a":1}"#),
+        ] {
+            assert_eq!(operate(target, patch).as_deref(), Ok(result), "{target} + {patch}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_applied_changes_nothing_and_says_which() {
+        let target = r#"{"a":[1],"b":{"c":1}}"#;
+        for (operation, index) in [
+            (r#"{"op":"remove","path":"/none"}"#, 1),
+            (r#"{"op":"replace","path":"/a/1","value":0}"#, 1),
+            (r#"{"op":"add","path":"/a/2","value":0}"#, 1),
+            (r#"{"op":"add","path":"/a/01","value":0}"#, 1),
+            (r#"{"op":"add","path":"/a/x","value":0}"#, 1),
+            (r#"{"op":"remove","path":"/a/-"}"#, 1),
+            (r#"{"op":"add","path":"/none/x","value":0}"#, 1),
+            (r#"{"op":"add","path":"/b/c/x","value":0}"#, 1),
+            (r#"{"op":"move","from":"/b","path":"/b/x"}"#, 1),
+            (r#"{"op":"copy","from":"/none","path":"/b/x"}"#, 1),
+            (r#"{"op":"test","path":"/none","value":null}"#, 1),
+            (r#"{"op":"add","path":"b","value":0}"#, 1),
+            (r#"{"op":"add","path":"/~2","value":0}"#, 1),
+            (r#"{"op":"remove","path":""}"#, 1),
+        ] {
+            let patch = format!(r#"[{{"op":"test","path":"/a/0","value":1}},{operation}]"#);
+            match operate(target, &patch) {
+                Err(PatchFault::NotApplicable { index: found, .. }) => assert_eq!(found, index),
+                other => panic!("{operation}: {other:?}"),
+            }
+        }
+        for value in ["2", "\"1\"", "null", "[1]", "true"] {
+            let patch = format!(r#"[{{"op":"test","path":"/a/0","value":{value}}}]"#);
+            assert_eq!(operate(target, &patch), Err(PatchFault::TestFailed { index: 0 }));
+        }
+    }
+
+    #[test]
+    fn malformed_patches_name_the_member() {
+        for (patch, pointer) in [
+            ("{}", "#"),
+            ("[1]", "#/0"),
+            (r#"[{"path":"/a"}]"#, "#/0/op"),
+            (r#"[{"op":"launch","path":"/a"}]"#, "#/0/op"),
+            (r#"[{"op":"add","path":"/a"}]"#, "#/0/value"),
+            (r#"[{"op":"add","value":1}]"#, "#/0/path"),
+            (r#"[{"op":"move","path":"/a"}]"#, "#/0/from"),
+            (r#"[{"op":"remove","path":1}]"#, "#/0/path"),
+            (r#"[{"op":"remove","path":"/a","extra":1}]"#, "#/0/extra"),
+        ] {
+            match operate("{}", patch) {
+                Err(PatchFault::Malformed(faults)) => assert_eq!(faults[0].pointer, pointer, "{patch}"),
+                other => panic!("{patch}: {other:?}"),
+            }
+        }
+        let many = format!("[{}]", vec![r#"{"op":"test","path":"","value":{}}"#; MAX_OPERATIONS + 1].join(","));
+        assert!(matches!(operate("{}", &many), Err(PatchFault::Malformed(_))));
+    }
+
+    #[test]
+    fn copies_do_not_explode() {
+        let doubling = format!(r#"[{}]"#, vec![r#"{"op":"copy","from":"/a","path":"/a/-"}"#; 60].join(","));
+        assert_eq!(operate(r#"{"a":["xxxxxxxx"]}"#, &doubling), Err(PatchFault::TooLarge { limit: 10_000 }));
+        assert_eq!(apply(PatchKind::Merge, "{}", r#"{"a":"0123456789"}"#, 10), Err(PatchFault::TooLarge { limit: 10 }));
+    }
+
+    #[test]
+    fn equality_is_of_values() {
+        for (left, right, same) in [
+            ("1", "1.0", true),
+            ("1e2", "100", true),
+            ("0.1", "0.10", true),
+            ("-0", "0", true),
+            ("9007199254740993", "9007199254740992", false),
+            ("18446744073709551615", "18446744073709551615", true),
+            ("\"\\u0061\"", "\"a\"", true),
+            (r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#, true),
+            (r#"{"a":1}"#, r#"{"a":1,"b":2}"#, false),
+            ("[1,2]", "[2,1]", false),
+            ("[1]", "[1,1]", false),
+            ("null", "false", false),
+        ] {
+            assert_eq!(equal::equal(left, right), same, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn touched_members_are_told() {
+        assert!(touches(PatchKind::Merge, r#"{"ttl_seconds":null}"#, "ttl_seconds"));
+        assert!(!touches(PatchKind::Merge, r#"{"data":{"ttl_seconds":1}}"#, "ttl_seconds"));
+        for (patch, expected) in [
+            (r#"[{"op":"replace","path":"/ttl_seconds","value":1}]"#, true),
+            (r#"[{"op":"test","path":"/ttl_seconds","value":1}]"#, false),
+            (r#"[{"op":"copy","from":"/ttl_seconds","path":"/data"}]"#, false),
+            (r#"[{"op":"move","from":"/ttl_seconds","path":"/data"}]"#, true),
+            (r#"[{"op":"add","path":"","value":{}}]"#, true),
+            (r#"[{"op":"add","path":"/data/ttl_seconds","value":1}]"#, false),
+        ] {
+            assert_eq!(touches(PatchKind::Operations, patch, "ttl_seconds"), expected, "{patch}");
+        }
+    }
+}

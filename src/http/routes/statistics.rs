@@ -1,0 +1,222 @@
+//! `/stats` and `/cache`: figures of the running server, and emptying its caches.
+
+use axum::extract::State as FromState;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use crate::domain::principal::Permission;
+use crate::error::{Code, Error, Result};
+use crate::http::AppState;
+use crate::http::answer;
+use crate::http::operation::{Api, Operation};
+use crate::http::query::Query;
+use crate::service::statistics::Figures;
+
+pub(in crate::http) fn add(api: Api) -> Api {
+    api.route(routes!(get_statistics), Operation::guarded(&[Permission::StatsRead]))
+        .route(routes!(clear_cache), Operation::guarded(&[Permission::CacheClear]).refuses(&[Code::InvalidParameter]))
+}
+
+/// Figures of the running server.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Statistics, example = json!({
+    "postgres_connected": false, "dragonfly_connected": false, "local_variable_count": 12, "cache_entry_count": 40, "version": "0.1.0", "uptime_seconds": 3600,
+    "store": {"backend": "sqlite", "connected": true, "connections": 5, "idle_connections": 5},
+    "local_tier": {"enabled": true, "entries": 40, "bytes": 51200, "capacity_bytes": 67_108_864, "hits": 970, "misses": 30, "hit_rate": 0.97},
+    "second_tier": {"enabled": false, "connected": false, "entries": 0, "hits": 0, "misses": 0, "hit_rate": 0.0, "breaker": "off"},
+    "writes": {"queue_depth": 0, "queue_capacity": 1024, "groups": 100, "rows_per_group": 1.4}
+}))]
+struct StatisticsView {
+    /// Whether PostgreSQL answers; false while the store is embedded.
+    postgres_connected: bool,
+    /// Whether the second cache tier answers.
+    dragonfly_connected: bool,
+    /// Variables in the cache of this process.
+    #[schema(minimum = 0)]
+    local_variable_count: usize,
+    /// Entries of the second cache tier; of the cache of this process when there is none.
+    #[schema(minimum = 0)]
+    cache_entry_count: usize,
+    /// The version of the server.
+    version: &'static str,
+    /// Seconds since its start.
+    #[schema(minimum = 0)]
+    uptime_seconds: u64,
+    /// The store.
+    store: StoreStatistics,
+    /// The cache of this process.
+    local_tier: LocalTierStatistics,
+    /// The second cache tier.
+    second_tier: SecondTierStatistics,
+    /// The writes of this process.
+    writes: WriteStatistics,
+}
+
+/// Figures of the store.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"backend": "sqlite", "connected": true, "connections": 5, "idle_connections": 5}))]
+struct StoreStatistics {
+    /// `postgres` or `sqlite`.
+    backend: &'static str,
+    /// Whether it answered just now.
+    connected: bool,
+    /// Open connections.
+    #[schema(minimum = 0)]
+    connections: u32,
+    /// Those of them that are idle.
+    #[schema(minimum = 0)]
+    idle_connections: u32,
+}
+
+/// Figures of the cache of this process.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"enabled": true, "entries": 40, "bytes": 51200, "capacity_bytes": 67_108_864, "hits": 970, "misses": 30, "hit_rate": 0.97}))]
+struct LocalTierStatistics {
+    /// Whether it is on.
+    enabled: bool,
+    /// Entries.
+    #[schema(minimum = 0)]
+    entries: usize,
+    /// Bytes that they take.
+    #[schema(minimum = 0)]
+    bytes: u64,
+    /// Bytes that they may take.
+    #[schema(minimum = 0)]
+    capacity_bytes: u64,
+    /// Reads that it answered.
+    #[schema(minimum = 0)]
+    hits: u64,
+    /// Reads that it did not answer.
+    #[schema(minimum = 0)]
+    misses: u64,
+    /// Hits of all reads, 0 to 1; 0 before the first one.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    hit_rate: f64,
+}
+
+/// Figures of the second cache tier. This version has none.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"enabled": false, "connected": false, "entries": 0, "hits": 0, "misses": 0, "hit_rate": 0.0, "breaker": "off"}))]
+struct SecondTierStatistics {
+    /// Whether it is on.
+    enabled: bool,
+    /// Whether it answers.
+    connected: bool,
+    /// Entries.
+    #[schema(minimum = 0)]
+    entries: usize,
+    /// Reads that it answered.
+    #[schema(minimum = 0)]
+    hits: u64,
+    /// Reads that it did not answer.
+    #[schema(minimum = 0)]
+    misses: u64,
+    /// Hits of all reads, 0 to 1.
+    #[schema(minimum = 0.0, maximum = 1.0)]
+    hit_rate: f64,
+    /// Its circuit breaker: `closed`, `open`, `half_open`, or `off` without a second tier.
+    breaker: &'static str,
+}
+
+/// Figures of the writes of this process.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"queue_depth": 0, "queue_capacity": 1024, "groups": 100, "rows_per_group": 1.4}))]
+struct WriteStatistics {
+    /// Writes that wait.
+    #[schema(minimum = 0)]
+    queue_depth: u64,
+    /// How many may wait; 0: there is no queue.
+    #[schema(minimum = 0)]
+    queue_capacity: u64,
+    /// Transactions that wrote.
+    #[schema(minimum = 0)]
+    groups: u64,
+    /// Writes in one of them, on average.
+    #[schema(minimum = 0.0)]
+    rows_per_group: f64,
+}
+
+/// What was removed from the caches.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CacheClearing, example = json!({"local_entries_removed": 40}))]
+struct ClearingView {
+    /// Entries of the cache of this process.
+    #[schema(minimum = 0)]
+    local_entries_removed: usize,
+    /// Entries of the second tier, with `tier=all` and when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false, minimum = 0)]
+    second_tier_entries_removed: Option<u64>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate is read by people")]
+fn rate(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn view(figures: &Figures, uptime_seconds: u64) -> StatisticsView {
+    let Figures { local, store, .. } = figures;
+    StatisticsView {
+        postgres_connected: figures.postgres_connected,
+        dragonfly_connected: false,
+        local_variable_count: local.variables,
+        cache_entry_count: local.entries,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds,
+        store: StoreStatistics {
+            backend: figures.backend,
+            connected: figures.connected,
+            connections: store.connections,
+            idle_connections: store.idle_connections,
+        },
+        local_tier: LocalTierStatistics {
+            enabled: local.enabled,
+            entries: local.entries,
+            bytes: local.bytes,
+            capacity_bytes: local.capacity_bytes,
+            hits: local.hits,
+            misses: local.misses,
+            hit_rate: rate(local.hits, local.hits + local.misses),
+        },
+        second_tier: SecondTierStatistics {
+            enabled: false,
+            connected: false,
+            entries: 0,
+            hits: 0,
+            misses: 0,
+            hit_rate: 0.0,
+            breaker: "off",
+        },
+        writes: WriteStatistics {
+            queue_depth: store.queue_depth,
+            queue_capacity: store.queue_capacity,
+            groups: store.groups,
+            rows_per_group: rate(store.rows, store.groups),
+        },
+    }
+}
+
+/// Show the statistics
+///
+/// Of this server, now; counters are since its start.
+#[utoipa::path(get, path = "/stats", operation_id = "getStatistics", tag = "Operations",
+    responses((status = 200, description = "The figures", body = StatisticsView)))]
+async fn get_statistics(FromState(state): FromState<AppState>) -> Result<Response> {
+    let figures = state.services.operations.figures().await;
+    answer::json(&view(&figures, state.metrics.uptime().as_secs()))
+}
+
+/// Empty the caches
+///
+/// That of this server; with `tier=all` the second tier as well. Nothing is lost: the next reads come from the store.
+#[utoipa::path(delete, path = "/cache", operation_id = "clearCache", tag = "Operations",
+    params(("tier" = Option<String>, Query, description = "`local` (default) or `all`.", pattern = "^(local|all)$", nullable = false)),
+    responses((status = 200, description = "Emptied", body = ClearingView)))]
+async fn clear_cache(FromState(state): FromState<AppState>, query: Query) -> Result<Response> {
+    if !matches!(query.one("tier")?, None | Some("local" | "all")) {
+        return Err(Error::new(Code::InvalidParameter, "The parameter tier must be local or all."));
+    }
+    answer::json(&ClearingView { local_entries_removed: state.services.operations.clear_cache(), second_tier_entries_removed: None })
+}

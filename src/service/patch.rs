@@ -1,0 +1,114 @@
+//! Patches of one resource: read, apply, compare and set, again when another writer was quicker.
+
+use std::sync::Arc;
+
+use super::memory::{COMPARE_AND_SET_ATTEMPTS, Calling, Memory, absent, exactly, exhausted, finish};
+use super::resource::{Render, Resource};
+use super::{Done, WriteRequest};
+use crate::domain::document::{self, Fault};
+use crate::domain::patch::{self, PatchFault, PatchKind};
+use crate::domain::version::{Expected, Version};
+use crate::error::{Code, Error, Result};
+use crate::store::{Outcome, Store, WriteContext};
+
+/// A patch as it came: validated JSON, and how it is to be read.
+#[derive(Debug, Clone)]
+pub struct Patch {
+    /// How it is written.
+    pub kind: PatchKind,
+    /// Its text.
+    pub text: Arc<str>,
+    /// Most bytes that the patched write representation may have.
+    pub limit: usize,
+}
+
+/// A resource that can be patched.
+pub(super) trait Patchable: Resource {
+    /// The write representation of a record, which the patch is applied to.
+    fn target(record: &Self::Record) -> String;
+
+    /// Reads the patched write representation.
+    ///
+    /// # Errors
+    /// It is not one.
+    fn patched(record: &Self::Record, patch: &Patch, text: &str) -> std::result::Result<Self::Document, Vec<Fault>>;
+
+    /// Any document. It is offered under an expectation that never holds, to ask for the stored answer of a key.
+    fn any_document() -> Self::Document;
+}
+
+impl Memory {
+    /// Patches one resource. Without `If-Match` the compare-and-set is tried five times.
+    ///
+    /// # Errors
+    /// It is not there, the patch does not apply, its result is not valid, a failed precondition, a reused key, too many other writers, or
+    /// whatever keeps the store from answering.
+    pub(super) async fn patch<R: Patchable>(
+        &self,
+        request: &WriteRequest,
+        resource: R,
+        patch: Patch,
+        render: Render<R::Record>,
+    ) -> Result<Done<R::Record>> {
+        let precondition = request.precondition.clone();
+        let has_key = request.idempotency.is_some();
+        let written = resource.clone();
+        let attempt = self.run(request, move |store, context| -> Calling<Result<Outcome<R::Record>>> {
+            Box::pin(async move {
+                for _ in 0..COMPARE_AND_SET_ATTEMPTS {
+                    let record = resource.load(&*store).await?.live();
+                    let version = record.as_ref().map(R::version);
+                    let document = match &record {
+                        None => Err(absent(R::ABSENT)),
+                        Some(_) if !precondition.is_met_by(version) => Err(Error::precondition_failed(version)),
+                        Some(record) => apply::<R>(record, &patch),
+                    };
+                    let document = match document {
+                        Ok(document) => document,
+                        // An equal request may have changed the resource before; then its answer stands.
+                        Err(error) if has_key => return Ok(stored_answer(&resource, &*store, &context).await?.ok_or(error)),
+                        Err(error) => return Ok(Err(error)),
+                    };
+                    match resource.save(&*store, &context, exactly(version), &document).await? {
+                        Outcome::Refused { .. } => {}
+                        outcome => return Ok(Ok(outcome)),
+                    }
+                }
+                Ok(Err(exhausted()))
+            })
+        });
+        let done = finish(attempt.await??, R::version, R::ABSENT, render)?;
+        self.keep(&written, &done);
+        Ok(done)
+    }
+}
+
+/// The stored answer of the request's key, or that the key stands for another request.
+async fn stored_answer<R: Patchable>(
+    resource: &R,
+    store: &dyn Store,
+    context: &WriteContext,
+) -> crate::store::Result<Option<Outcome<R::Record>>> {
+    let never = Version::new(Version::MAX).map_or(Expected::Absent, Expected::Exactly);
+    Ok(match resource.save(store, context, never, &R::any_document()).await? {
+        outcome @ (Outcome::Replayed(_) | Outcome::KeyReused) => Some(outcome),
+        _ => None,
+    })
+}
+
+fn apply<R: Patchable>(record: &R::Record, patch: &Patch) -> Result<R::Document> {
+    let text = patch::apply(patch.kind, &R::target(record), &patch.text, patch.limit).map_err(refused)?;
+    // What a patch makes of two valid documents can nest deeper than either.
+    let text = document::validate(text.as_bytes())?;
+    R::patched(record, patch, text).map_err(Error::from)
+}
+
+fn refused(fault: PatchFault) -> Error {
+    let detail = format!("The patch was not applied: {fault}.");
+    match fault {
+        PatchFault::Malformed(faults) => faults.into(),
+        PatchFault::TestFailed { .. } => Error::new(Code::PatchTestFailed, detail),
+        PatchFault::NotApplicable { .. } => Error::new(Code::PatchNotApplicable, detail),
+        PatchFault::TooLarge { limit } => Error::new(Code::BodyTooLarge, detail).with_limit(limit as u64),
+    }
+}

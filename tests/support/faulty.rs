@@ -1,0 +1,134 @@
+//! A store that fails, panics or holds its calls back when a test says so, in front of a real one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nworkflow_state::store::StoreError;
+use tokio::sync::watch;
+
+use super::store_methods::store_methods;
+use super::store_methods::types::*;
+
+/// Longest wait for calls to come in or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What becomes of the calls from now on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Behaviour {
+    /// They go through.
+    Pass,
+    /// They fail before the real store sees them.
+    Fail(fn() -> StoreError),
+    /// The real store does them, and their answer is lost.
+    LoseAnswer(fn() -> StoreError),
+    /// They panic with this message.
+    Panic(&'static str),
+    /// They wait in front of the real store for another behaviour, and then go through. A ping does not wait.
+    Hold,
+}
+
+/// The switch of a [`FaultyStore`]. Clones are the same switch.
+#[derive(Clone)]
+pub(crate) struct Faults(Arc<Shared>);
+
+struct Shared {
+    behaviour: watch::Sender<Behaviour>,
+    begun: watch::Sender<usize>,
+    at_work: watch::Sender<usize>,
+}
+
+/// A call at work, until it ends in whatever way.
+struct AtWork<'a>(&'a Shared);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.at_work.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Faults {
+    pub(crate) fn set(&self, behaviour: Behaviour) {
+        self.0.begun.send_replace(0);
+        self.0.behaviour.send_replace(behaviour);
+    }
+
+    /// Waits until so many calls have come in since the behaviour was set.
+    pub(crate) async fn wait_for_calls(&self, count: usize) {
+        let mut begun = self.0.begun.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, begun.wait_for(|begun| *begun >= count)).await;
+        assert!(matches!(waited, Ok(Ok(_))), "the store is called {} times, not {count}", *self.0.begun.borrow());
+    }
+
+    /// Waits until no call is at work.
+    pub(crate) async fn wait_until_idle(&self) {
+        let mut at_work = self.0.at_work.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, at_work.wait_for(|count| *count == 0)).await;
+        assert!(matches!(waited, Ok(Ok(_))), "{} calls do not end", *self.0.at_work.borrow());
+    }
+
+    fn begin(&self) -> AtWork<'_> {
+        self.0.at_work.send_modify(|count| *count += 1);
+        AtWork(&self.0)
+    }
+
+    async fn enter(&self, is_ping: bool) -> Behaviour {
+        self.0.begun.send_modify(|begun| *begun += 1);
+        let behaviour = *self.0.behaviour.borrow();
+        if is_ping || !matches!(behaviour, Behaviour::Hold) {
+            return behaviour;
+        }
+        let mut next = self.0.behaviour.subscribe();
+        let _ = next.wait_for(|behaviour| !matches!(behaviour, Behaviour::Hold)).await;
+        Behaviour::Pass
+    }
+}
+
+pub(crate) struct FaultyStore {
+    store: Arc<dyn Store>,
+    faults: Faults,
+}
+
+impl FaultyStore {
+    pub(crate) fn new(store: Arc<dyn Store>) -> (Self, Faults) {
+        let shared =
+            Shared { behaviour: watch::Sender::new(Behaviour::Pass), begun: watch::Sender::new(0), at_work: watch::Sender::new(0) };
+        let faults = Faults(Arc::new(shared));
+        (Self { store, faults: faults.clone() }, faults)
+    }
+}
+
+macro_rules! faulty {
+    ($($method:ident($($name:ident: $type:ty),*) -> $answer:ty;)+) => {
+        #[async_trait]
+        impl Store for FaultyStore {
+            fn backend(&self) -> Backend {
+                self.store.backend()
+            }
+
+            fn figures(&self) -> StoreFigures {
+                self.store.figures()
+            }
+
+            $(async fn $method(&self, $($name: $type),*) -> $answer {
+                let _at_work = self.faults.begin();
+                let behaviour = self.faults.enter(stringify!($method) == "ping").await;
+                match behaviour {
+                    Behaviour::Pass | Behaviour::Hold => self.store.$method($($name),*).await,
+                    Behaviour::Fail(error) => Err(error()),
+                    Behaviour::LoseAnswer(error) => {
+                        let _lost = self.store.$method($($name),*).await;
+                        Err(error())
+                    }
+                    Behaviour::Panic(message) => panic!("{message}"),
+                }
+            })+
+
+            async fn close(&self) {
+                self.store.close().await;
+            }
+        }
+    };
+}
+
+store_methods!(faulty);
