@@ -24,6 +24,10 @@ mod http_server;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod postgres_memory;
+#[cfg(test)]
+mod postgres_sweep;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod readme;

@@ -2,6 +2,9 @@
 
 ALTER TABLE change_log ADD COLUMN k3 TEXT;
 
+-- Versions of an id grow over the removal of its execution too: checkpoints of this incarnation begin above those of the ones before.
+ALTER TABLE execution_state ADD COLUMN checkpoint_floor INTEGER NOT NULL DEFAULT 0;
+
 -- No server has written to it before this migration. Its lists are read by tenant, by workflow and by execution, each newest first; the
 -- names are in the row, so that each has its index. Tombstones are in none of them.
 DROP TABLE checkpoint;

@@ -529,7 +529,7 @@ pub trait Store: Send + Sync + 'static {
     async fn delete_session(&self, context: &WriteContext, id: &SessionId, reach: &Reach, expected: Expected)
     -> Result<Outcome<Tombstone>>;
 
-    /// The live sessions within reach, by id.
+    /// The live sessions within reach, by id, without their data: no list shows it, and a page of it may be large. `null` stands for it.
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].
@@ -599,7 +599,8 @@ pub trait Store: Send + Sync + 'static {
     async fn list_executions(&self, tenant: &TenantId, workflow: &WorkflowId, query: &ExecutionQuery) -> Result<ExecutionPage>;
 
     /// Removes an execution with its history and checkpoints: one row changes, and all of it is gone for readers at the commit. The versions
-    /// of its state go on growing. [`Outcome::Absent`] when it has neither state nor history nor checkpoints; `expected` is about the state.
+    /// of its state and of its checkpoints' ids go on growing. The observer is told of the state, and of its live checkpoints (up to 10 000)
+    /// with the versions of their end. [`Outcome::Absent`] when it has neither state nor history nor checkpoints; `expected` is about the state.
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].

@@ -8,6 +8,7 @@ use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::CommitObserver;
 use nworkflow_state::domain::id::TenantId;
 use nworkflow_state::lifecycle::Lifecycle;
+use nworkflow_state::store::postgres::{OpenMode, PostgresStore};
 use nworkflow_state::store::sqlite::{DATABASE_FILE, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Row as _};
@@ -49,7 +50,8 @@ impl Backend {
             }
             Self::Postgres => {
                 let database = POSTGRES.get_or_init(TestDatabase::migrated).await;
-                let store = database.store(clock.clone()).await;
+                let observer = Arc::clone(&watcher) as Arc<dyn CommitObserver>;
+                let store = PostgresStore::open(&database.config(), clock.clone(), OpenMode::Serve, observer).await.unwrap();
                 Bench::new(Arc::new(Recorded::new(store, calls)), clock, watcher, Box::new(PostgresTables(database)))
             }
         }
@@ -89,6 +91,10 @@ impl Inspector for PostgresTables {
     async fn count(&self, tenant: &TenantId, rows: &'static str) -> i64 {
         let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {rows} AND tenant_id = $1"));
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.0.superuser().await).await.unwrap()
+    }
+
+    async fn execute(&self, sql: &'static str, tenant: &TenantId) {
+        sqlx::query(sql).bind(tenant.as_str()).execute(&mut self.0.superuser().await).await.unwrap();
     }
 
     async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {
@@ -132,6 +138,10 @@ impl Inspector for SqliteFile {
     async fn count(&self, tenant: &TenantId, rows: &'static str) -> i64 {
         let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {rows} AND tenant_id = ?1"));
         sqlx::query_scalar(sql).bind(tenant.as_str()).fetch_one(&mut self.connect().await).await.unwrap()
+    }
+
+    async fn execute(&self, sql: &'static str, tenant: &TenantId) {
+        sqlx::query(sql).bind(tenant.as_str()).execute(&mut self.connect().await).await.unwrap();
     }
 
     async fn raise_version_floor(&self, tenant: &TenantId, floor: i64) {

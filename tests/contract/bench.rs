@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use nworkflow_state::domain::checkpoint::{CheckpointKey, CheckpointRecord, NewCheckpoint};
 use nworkflow_state::domain::clock::Clock;
-use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
+use nworkflow_state::domain::id::{CheckpointId, ExecutionId, SessionId, TenantId, UserId, VariableName, WorkflowId};
+use nworkflow_state::domain::session::{Reach, SessionDocument, SessionRecord};
 use nworkflow_state::domain::state::{Operation, StateDocument, StateKey, StateRecord};
-use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey, VariableRecord};
+use nworkflow_state::domain::variable::{Expiry, MAX_TTL_SECONDS, Scope, VariableDocument, VariableKey, VariableRecord};
 use nworkflow_state::domain::version::{Expected, Version};
-use nworkflow_state::store::{Idempotency, Lookup, Outcome, Replay, Store, Tombstone, WriteContext};
+use nworkflow_state::store::{Idempotency, Lookup, Outcome, Replay, Store, SweepLimits, SweepTask, Tombstone, WriteContext};
 use uuid::Uuid;
 
 use super::watcher::Watcher;
@@ -24,6 +26,8 @@ pub(super) trait Inspector: Send + Sync {
     async fn idempotency_rows(&self, tenant: &TenantId) -> i64;
     /// How many rows the tenant has of some: a table and a condition, `session WHERE deleted`.
     async fn count(&self, tenant: &TenantId, rows: &'static str) -> i64;
+    /// Brings about what no call can: a statement whose `$1` is the tenant.
+    async fn execute(&self, sql: &'static str, tenant: &TenantId);
     /// Sets the tenant's version floor, as the sweeper does before it removes tombstones.
     async fn raise_version_floor(&self, tenant: &TenantId, floor: i64);
 }
@@ -90,11 +94,43 @@ impl Bench {
         self.store.get_variable(&context.tenant, key, None).await.unwrap()
     }
 
+    pub(super) async fn put_session(&self, context: &WriteContext, id: &SessionId, document: &SessionDocument) -> SessionRecord {
+        let owner = context.actor.clone();
+        applied(self.store.put_session(context, id, &Reach::All, &owner, Expected::Any, document).await.unwrap()).1
+    }
+
+    pub(super) async fn session(&self, context: &WriteContext, id: &SessionId) -> Lookup<SessionRecord> {
+        self.store.get_session(&context.tenant, id, &Reach::All).await.unwrap()
+    }
+
+    /// A checkpoint of the current state.
+    pub(super) async fn checkpoint(&self, context: &WriteContext, key: &CheckpointKey) -> CheckpointRecord {
+        applied(self.store.create_checkpoint(context, key, &of_current()).await.unwrap()).1
+    }
+
+    /// Sweeps until nothing is due; the rows that were changed, of whatever tenant.
+    pub(super) async fn sweep(&self, task: SweepTask) -> u64 {
+        let mut rows = 0;
+        loop {
+            let swept = self.store.sweep(task, SWEEP_LIMITS).await.unwrap();
+            assert!(!swept.busy, "nobody else sweeps");
+            rows += swept.rows;
+            if !swept.more {
+                return rows;
+            }
+        }
+    }
+
     /// Saves one resource of a kind under a name, whatever the body.
     pub(super) async fn put(&self, kind: Kind, context: &WriteContext, name: &str, expected: Expected) -> Outcome<Version> {
         match kind {
             Kind::State => {
                 let outcome = self.store.put_state(context, &state(name), expected, &document(SMALL), Operation::Put).await.unwrap();
+                version_of(outcome, |record| record.version)
+            }
+            Kind::Session => {
+                let (id, owner) = (session(name), context.actor.clone());
+                let outcome = self.store.put_session(context, &id, &Reach::All, &owner, expected, &lasting(MAX_TTL_SECONDS)).await.unwrap();
                 version_of(outcome, |record| record.version)
             }
             Kind::Variable => {
@@ -108,6 +144,7 @@ impl Bench {
     pub(super) async fn delete(&self, kind: Kind, context: &WriteContext, name: &str, expected: Expected) -> Outcome<Version> {
         let outcome = match kind {
             Kind::State => self.store.delete_state(context, &state(name), expected).await,
+            Kind::Session => self.store.delete_session(context, &session(name), &Reach::All, expected).await,
             Kind::Variable => self.store.delete_variable(context, &global(name), None, expected).await,
         };
         version_of(outcome.unwrap(), |Tombstone { version }| version)
@@ -117,6 +154,7 @@ impl Bench {
     pub(super) async fn get(&self, kind: Kind, context: &WriteContext, name: &str) -> Lookup<Version> {
         match kind {
             Kind::State => live_version_of(self.state(context, &state(name)).await, |record| record.version),
+            Kind::Session => live_version_of(self.session(context, &session(name)).await, |record| record.version),
             Kind::Variable => live_version_of(self.variable(context, &global(name)).await, |record| record.version),
         }
     }
@@ -126,11 +164,12 @@ impl Bench {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     State,
+    Session,
     Variable,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 2] = [Self::State, Self::Variable];
+    pub(super) const ALL: [Self; 3] = [Self::State, Self::Session, Self::Variable];
 }
 
 /// The body of a state that does not matter.
@@ -138,6 +177,40 @@ pub(super) const SMALL: &str = r#"{"marking":{"start":1}}"#;
 
 pub(super) fn state(execution: &str) -> StateKey {
     StateKey { workflow: WorkflowId::parse("order").unwrap(), execution: ExecutionId::parse(execution).unwrap() }
+}
+
+/// Few rows a step, so that a case sees several steps.
+pub(super) const SWEEP_LIMITS: SweepLimits = SweepLimits { rows: 100, log_seconds: 30 * 24 * 3600, floor_seconds: 60 };
+
+pub(super) fn checkpoint(execution: &str, id: &str) -> CheckpointKey {
+    CheckpointKey { state: state(execution), checkpoint: CheckpointId::parse(id).unwrap() }
+}
+
+/// A checkpoint of the current state, without label.
+pub(super) fn of_current() -> NewCheckpoint {
+    NewCheckpoint { label: None, metadata: "{}".into(), document: None }
+}
+
+/// A checkpoint of this state.
+pub(super) fn of_given(body: &str) -> NewCheckpoint {
+    NewCheckpoint { document: Some(document(body)), ..of_current() }
+}
+
+pub(super) fn session(id: &str) -> SessionId {
+    SessionId::parse(id).unwrap()
+}
+
+pub(super) fn user(id: &str) -> UserId {
+    UserId::parse(id).unwrap()
+}
+
+/// A session that lives so many seconds.
+pub(super) fn lasting(seconds: i64) -> SessionDocument {
+    SessionDocument { data: "{}".into(), ttl_seconds: Some(seconds), sliding: false, max_ttl_seconds: None }
+}
+
+pub(super) fn name(text: &str) -> VariableName {
+    VariableName::parse(text).unwrap()
 }
 
 pub(super) fn document(body: &str) -> StateDocument {

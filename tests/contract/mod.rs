@@ -4,15 +4,23 @@
 //! A new backend needs a branch in `backends.rs` and a test function here.
 
 mod backends;
+mod batches;
 mod bench;
+mod checkpoints;
 mod concurrency;
+mod effective;
+mod executions;
 mod history;
+mod housekeeping;
 mod idempotency;
 mod isolation;
 mod listing;
 mod log;
+mod moments;
+mod observing;
 mod preconditions;
 mod recorded;
+mod sessions;
 mod states;
 mod variables;
 mod watcher;
@@ -50,7 +58,21 @@ const CASES: &[Case] = cases! {
     history: versions_are_read_one_by_one, pages_in_both_directions, nothing_where_nothing_was;
     variables: versions_grow_over_deletion, times_grow_against_the_clock, bytes_are_kept, the_longest_keys,
         gone_at_its_instant, expired_is_absent_to_writes, a_ttl_is_set_anew_by_every_write;
-    preconditions: of_states, of_variables;
+    sessions: versions_grow_over_deletion, times_grow_against_the_clock, bytes_are_kept, replayed_as_they_were, gone_at_their_instant, within_reach,
+        writes_and_the_clock, extended, touched, listed_within_reach, lives_inherit_nothing;
+    batches: set_and_delete_in_one, all_or_nothing, flags_stay, a_batch_is_replayed, a_thousand_names, parallel_batches_are_serial,
+        increments, an_increment_is_replayed, a_hundred_increments_at_once, a_scope_is_deleted;
+    effective: the_first_scope_wins, what_is_gone_shadows_nothing, page_after_page;
+    checkpoints: of_the_current_state, of_a_given_state, an_id_is_taken_once, replayed_as_they_were, restored_onto_a_live_state, restored_onto_nothing,
+        forked, listed_over_executions, listed_at_one_moment;
+    moments: what_was_in_force, among_many_versions;
+    executions: workflows_with_a_live_state, in_both_orders, pages_while_rows_change, removed_at_one_commit, checkpoints_versions_grow_over_removal,
+        removed_without_a_state;
+    housekeeping: expired_sessions_become_tombstones, expired_variables_become_tombstones, variables_go_with_their_sessions,
+        tombstones_go_in_two_phases, a_steady_stream_is_removed, versions_never_repeat, a_state_with_a_past_stays, an_empty_head_goes,
+        removed_executions_lose_their_rows, old_keys_and_log_rows_go, sweepers_do_not_collide;
+    observing: each_applied_write_once, nothing_else, figures_are_at_hand;
+    preconditions: of_states, of_sessions, of_variables;
     idempotency: an_equal_request_is_replayed, a_state_is_replayed_as_it_was, a_variable_is_replayed_as_it_was, a_replay_survives_deletion,
         another_request_is_refused, a_key_belongs_to_its_tenant, a_refused_write_leaves_the_key_free, a_key_is_forgotten_after_a_day,
         parallel_requests_write_once;

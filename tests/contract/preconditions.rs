@@ -4,7 +4,7 @@ use nworkflow_state::domain::variable::{Expiry, VariableDocument};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::{Lookup, Outcome, WriteContext};
 
-use super::bench::{Bench, Kind, applied, global, plain, version};
+use super::bench::{Bench, Kind, applied, global, lasting, plain, session, version};
 
 /// What a key has behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,12 @@ fn expectations() -> [Expected; 6] {
 pub(super) async fn of_states(bench: &Bench) {
     for situation in [Situation::Never, Situation::Live, Situation::Deleted] {
         all_of(bench, Kind::State, situation).await;
+    }
+}
+
+pub(super) async fn of_sessions(bench: &Bench) {
+    for situation in [Situation::Never, Situation::Live, Situation::Deleted, Situation::Expired] {
+        all_of(bench, Kind::Session, situation).await;
     }
 }
 
@@ -100,6 +106,11 @@ async fn bring_about(bench: &Bench, kind: Kind, situation: Situation, writer: &W
         }
         Situation::Expired => {
             bench.put(kind, writer, "k", Expected::Any).await;
+            if kind == Kind::Session {
+                bench.put_session(writer, &session("k"), &lasting(60)).await;
+                bench.clock.advance_seconds(61);
+                return;
+            }
             let short = VariableDocument { expiry: Expiry::In(60), ..plain("1") };
             applied(bench.store.put_variable(writer, &global("k"), None, Expected::Any, &short).await.unwrap());
             bench.clock.advance_seconds(61);

@@ -15,13 +15,13 @@ use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Tombstone, WriteContext, answer};
 
 /// $3 is the head's incarnation, $4 the checkpoint, $5 and $6 the workflow and the execution, $7 and $8 the request and its user, $9 and
-/// $10 label and metadata, $11 the given body or, when there is none, $12 the version to copy. No version is below $13, so that versions
-/// of an id grow over the removal of its execution too. No row is answered when the id is taken.
+/// $10 label and metadata, $11 the given body or, when there is none, $12 the version to copy. Versions are above $13, those of
+/// earlier incarnations. No row is answered when the id is taken.
 const CREATE: &str = "
     WITH c AS (
       INSERT INTO checkpoint AS c (tenant_id, state_id, checkpoint_id, workflow_id, execution_id, version, state_version, created_at, size,
                                    created_by, label, metadata, body)
-      SELECT $1, $3, $4, $5, $6, greatest(1 + coalesce((SELECT version_floor FROM tenant WHERE tenant_id = $1), 0), $13), v.version, m.at,
+      SELECT $1, $3, $4, $5, $6, 1 + greatest((SELECT version_floor FROM tenant WHERE tenant_id = $1), $13), v.version, m.at,
              octet_length(coalesce($11, v.body)), $8, $9, $10, coalesce($11, v.body)
       FROM (SELECT clock_timestamp() + $2::int8 * interval '1 microsecond' AS at) m
         LEFT JOIN state_version v ON v.tenant_id = $1 AND v.state_id = $3 AND v.version = $12
@@ -38,6 +38,7 @@ const CREATE: &str = "
 
 /// $3 is the head's incarnation, $4 the checkpoint, $5 and $6 the workflow and the execution, $7 and $8 the request and its user, $9 the
 /// seconds for which an idempotency key is kept. `created_at` of a tombstone is the time of the deletion, so that times grow.
+/// It may be the last thing that held a head without a state, so the sweeper looks at that when the tombstone is due.
 const DELETE: &str = "
     WITH c AS (
       UPDATE checkpoint x SET version = x.version + 1, deleted = true, label = NULL, metadata = NULL, body = NULL,
@@ -45,7 +46,11 @@ const DELETE: &str = "
              sweep_at = date_trunc('hour', m.at + $9::int8 * interval '1 second') + interval '1 hour'
       FROM (SELECT clock_timestamp() + $2::int8 * interval '1 microsecond' AS at) m
       WHERE x.tenant_id = $1 AND x.state_id = $3 AND x.checkpoint_id = $4
-      RETURNING x.version, x.created_at),
+      RETURNING x.version, x.created_at, x.sweep_at),
+    h AS (
+      UPDATE execution_state x SET sweep_at = c.sweep_at FROM c
+      WHERE x.tenant_id = $1 AND x.workflow_id = $5 AND x.execution_id = $6 AND x.deleted AND x.sweep_at IS NULL
+        AND NOT EXISTS (SELECT FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = $3)),
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, k3, version, request_id, actor, at)
       SELECT $1, 4, 3, $5, $6, $4, version, $7, $8, created_at FROM c)
@@ -112,7 +117,7 @@ impl Work for CreateCheckpoint<'_> {
             .bind(&*self.new.metadata)
             .bind(self.new.document.as_ref().map(StateDocument::text))
             .bind(copied.map(Version::get))
-            .bind(head.created_version)
+            .bind(head.checkpoint_floor)
             .fetch_optional(&mut *connection)
             .await?;
         let Some(row) = row else {

@@ -11,7 +11,7 @@ use crate::domain::checkpoint::CheckpointKey;
 use crate::domain::commit::{Change, Resource};
 use crate::domain::id::CheckpointId;
 use crate::domain::state::{RemovedExecution, StateKey};
-use crate::domain::version::Expected;
+use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, WriteContext, answer};
 
 /// Most versions and most checkpoints that are counted, and most checkpoints that the observer is told of.
@@ -21,24 +21,22 @@ const VERSIONS: &str = "
     SELECT count(*) FROM (SELECT FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = $2 LIMIT $3) v";
 
 const CHECKPOINTS: &str = "
-    SELECT c.checkpoint_id FROM checkpoint c WHERE c.tenant_id = $1 AND c.state_id = $2 AND NOT c.deleted LIMIT $3";
+    SELECT c.checkpoint_id, c.version FROM checkpoint c WHERE c.tenant_id = $1 AND c.state_id = $2 AND NOT c.deleted LIMIT $3";
 
-/// The new incarnation begins with the version of the deletion, which is above every version of the state and of a checkpoint: so those of
-/// later checkpoints, which begin there, are above the ones that clients know of the same ids. $5 and $6 are the request and its user, $7
-/// the seconds for which an idempotency key is kept, $8 the old incarnation.
+/// Later checkpoints begin above the versions at which the present ones end, so that nobody takes them for these. $5 and $6 are the
+/// request and its user, $7 the seconds for which an idempotency key is kept, $8 the old incarnation.
 const REMOVE: &str = "
     WITH moment AS MATERIALIZED (SELECT clock_timestamp() + $4::int8 * interval '1 microsecond' AS at),
-    highest AS MATERIALIZED (
-      SELECT coalesce(max(c.version), 0) AS version FROM checkpoint c WHERE c.tenant_id = $1 AND c.state_id = $8),
     h AS (
-      UPDATE execution_state x SET state_id = DEFAULT, version = 1 + greatest(x.version, c.version),
-             created_version = 1 + greatest(x.version, c.version), deleted = true, applied = true,
+      UPDATE execution_state x SET state_id = DEFAULT, version = x.version + 1, created_version = x.version + 1, deleted = true,
+             applied = true,
+             checkpoint_floor = greatest(x.checkpoint_floor, (SELECT max(c.version) + 1 FROM checkpoint c
+                                                              WHERE c.tenant_id = $1 AND c.state_id = $8)),
              updated_at = greatest(m.at, x.updated_at + interval '1 microsecond'),
              listed_at = greatest(date_trunc('hour', m.at), x.listed_at),
              sweep_at = date_trunc('hour', m.at + $7::int8 * interval '1 second') + interval '1 hour',
              forked_workflow = NULL, forked_execution = NULL, forked_version = NULL, forked_checkpoint = NULL
-      FROM moment m CROSS JOIN highest c
-      WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3
+      FROM moment m WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3
       RETURNING x.version, x.updated_at),
     q AS (INSERT INTO removed_state (tenant_id, state_id, queued_at) SELECT $1, $8, updated_at FROM h),
     l AS (
@@ -48,8 +46,8 @@ const REMOVE: &str = "
 
 /// An execution to remove.
 ///
-/// The observer is told of the state and of each live checkpoint, all with the version of the deletion, which is above theirs; of more
-/// than 10 000 checkpoints the others are found in a cache until their time there is over.
+/// The observer is told of the state, and of each live checkpoint with the version of its end; of more than 10 000 checkpoints a cache keeps
+/// the others until their time there is over.
 pub(super) struct DeleteExecution<'a> {
     pub(super) context: &'a WriteContext,
     pub(super) key: &'a StateKey,
@@ -73,8 +71,8 @@ impl Work for DeleteExecution<'_> {
         let current = head.live()?;
         let versions: i64 =
             sqlx::query_scalar(VERSIONS).bind(tenant.as_str()).bind(head.state_id).bind(COUNT_LIMIT).fetch_one(&mut *connection).await?;
-        let checkpoints: Vec<String> =
-            sqlx::query_scalar(CHECKPOINTS).bind(tenant.as_str()).bind(head.state_id).bind(COUNT_LIMIT).fetch_all(&mut *connection).await?;
+        let checkpoints: Vec<(String, i64)> =
+            sqlx::query_as(CHECKPOINTS).bind(tenant.as_str()).bind(head.state_id).bind(COUNT_LIMIT).fetch_all(&mut *connection).await?;
         if current.is_none() && versions == 0 && checkpoints.is_empty() {
             return Ok(Written::nothing(rows::nothing_to_delete(self.expected)));
         }
@@ -100,7 +98,8 @@ impl Work for DeleteExecution<'_> {
             keys::keep(connection, tenant, offset, vec![row]).await?;
         }
         let mut changes = vec![Change { tenant: tenant.clone(), resource: Resource::State(self.key.clone()), version }];
-        for id in checkpoints {
+        for (id, last) in checkpoints {
+            let version = Version::new(last.saturating_add(1)).ok_or_else(|| Failure::corrupt(format!("version {last}")))?;
             let checkpoint = CheckpointId::parse(&id).map_err(|why| Failure::corrupt(format!("checkpoint_id {why}")))?;
             let resource = Resource::Checkpoint(CheckpointKey { state: self.key.clone(), checkpoint });
             changes.push(Change { tenant: tenant.clone(), resource, version });

@@ -14,7 +14,7 @@ use crate::domain::version::Version;
 use crate::store::WriteContext;
 
 const LOCK: &str = "
-    SELECT x.state_id, x.version, x.created_version, x.deleted FROM execution_state x
+    SELECT x.state_id, x.version, x.checkpoint_floor, x.deleted FROM execution_state x
     WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 FOR NO KEY UPDATE";
 
 /// A head without a state: it is deleted, and its version is the one in front of its first.
@@ -25,7 +25,7 @@ const MAKE: &str = "
     FROM (SELECT clock_timestamp() + $4::int8 * interval '1 microsecond' AS at) m
       CROSS JOIN (SELECT coalesce((SELECT version_floor FROM tenant WHERE tenant_id = $1), 0) AS version_floor) f
     ON CONFLICT (tenant_id, workflow_id, execution_id) DO NOTHING
-    RETURNING x.state_id, x.version, x.created_version, x.deleted";
+    RETURNING x.state_id, x.version, x.checkpoint_floor, x.deleted";
 
 /// A new version of a locked head. $5 and $6 are the request and its user, $7 the operation, $8 the checkpoint, $9 to $11 status, schema
 /// version and body, $12 to $15 the origin of a fork, which else stays for the rest of its life.
@@ -61,8 +61,8 @@ pub(super) struct Head {
     pub(super) state_id: i64,
     /// The version, of a deletion too; 0 for a head that never had a state.
     pub(super) version: i64,
-    /// The version with which the life, or of a deleted execution the incarnation, began.
-    pub(super) created_version: i64,
+    /// Versions of its checkpoints are above this one, to which those of earlier incarnations come.
+    pub(super) checkpoint_floor: i64,
     deleted: bool,
 }
 
@@ -71,7 +71,7 @@ impl Head {
         Ok(Self {
             state_id: row.try_get("state_id")?,
             version: row.try_get("version")?,
-            created_version: row.try_get("created_version")?,
+            checkpoint_floor: row.try_get("checkpoint_floor")?,
             deleted: row.try_get("deleted")?,
         })
     }

@@ -136,7 +136,7 @@ pub(super) const PUT: &str = concat!(
     h AS (
       INSERT INTO session AS x (tenant_id, session_id, subject, version, created_version, expected, ttl_ms, created_at, updated_at,
                                 max_expires_at, expires_at, written_expires_at, sweep_at, sliding, data)
-      SELECT $1, s.id, s.owner, m.first, m.first, coalesce(s.expected, -2) * 2 + (s.ttl IS NOT NULL)::int8, coalesce(s.ttl, $17) * 1000,
+      SELECT $1, s.id, s.owner, m.first, m.first, coalesce(s.expected, -2) * 2 + CASE WHEN s.ttl IS NULL THEN 0 ELSE 1 END, coalesce(s.ttl, $17) * 1000,
              m.at, m.at, m.at + s.max_ttl * interval '1 second', e.at, e.at, ",
     sweep_hour!("e.at"),
     ", s.sliding, s.data

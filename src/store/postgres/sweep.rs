@@ -66,7 +66,7 @@ impl Sweeper {
 
     /// One step of a task. `offset` is the clock's, in microseconds.
     async fn step(&self, task: SweepTask, limits: SweepLimits, offset: i64) -> std::result::Result<Swept, Failure> {
-        transaction::read(self.limits(), None, async |connection| {
+        transaction::hold(self.limits(), async |connection| {
             // In one text without parameters, so that no portal keeps a snapshot while the transaction is idle.
             let statement = format!(
                 "SELECT pg_try_advisory_xact_lock({LOCK}) AS is_ours,

@@ -46,20 +46,24 @@ pub(super) const EXPIRED_VARIABLES: &str = concat!(
     WHERE x.tenant_id = $1 AND x.scope_kind = due.scope_kind AND x.scope_id = due.scope_id AND x.name = due.name"
 );
 
-/// Raises the floor to the highest tombstone that is due. Not while one below the floor still waits for its removal: else a floor that
-/// rises each time would never be old enough. Tombstones become due by the hour, so the removal catches up.
+/// Raises the floor to the highest tombstone that is due. `floor_raised_at` is set from here until the tombstones below the floor have been
+/// removed: a floor that rose meanwhile would never be old enough.
 pub(super) const RAISE_FLOOR: &str = "
     UPDATE tenant t SET version_floor = greatest(t.version_floor, due.highest), floor_raised_at = $2
-    FROM (SELECT max(d.version) AS highest, min(d.version) AS lowest FROM (
+    FROM (SELECT max(d.version) AS highest FROM (
             SELECT x.version FROM variable x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
             UNION ALL SELECT x.version FROM session x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
             UNION ALL SELECT x.version FROM checkpoint x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted
-            UNION ALL SELECT x.version FROM execution_state x WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted) d) due
-    WHERE t.tenant_id = $1 AND due.highest IS NOT NULL AND (t.floor_raised_at IS NULL OR due.lowest > t.version_floor)";
+            UNION ALL SELECT greatest(x.version, x.checkpoint_floor) FROM execution_state x
+                      WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted) d) due
+    WHERE t.tenant_id = $1 AND t.floor_raised_at IS NULL AND due.highest IS NOT NULL";
 
 /// The floor below which tombstones may go: every statement that began before it was raised, $3 seconds ago, has ended.
 pub(super) const FLOOR: &str = "
     SELECT t.version_floor FROM tenant t WHERE t.tenant_id = $1 AND t.floor_raised_at <= $2 - $3::int8 * interval '1 second'";
+
+/// All that could go has gone: the floor may rise again. Those that a request has locked wait until then.
+pub(super) const FREE_FLOOR: &str = "UPDATE tenant SET floor_raised_at = NULL WHERE tenant_id = $1";
 
 /// Removes tombstones not above the floor $4.
 macro_rules! remove_tombstones {
@@ -78,10 +82,10 @@ macro_rules! remove_tombstones {
 /// Tombstones on which nothing hangs.
 pub(super) const TOMBSTONES: [&str; 3] = [remove_tombstones!("variable"), remove_tombstones!("session"), remove_tombstones!("checkpoint")];
 
-/// Locks heads of removed executions that may go. Nothing can be hung on a locked head; what hangs on it the next statement sees.
+/// Locks heads without a state that may go. Nothing can be hung on a locked head; what hangs on it the next statement sees.
 pub(super) const LOCK_HEADS: &str = "
     SELECT x.workflow_id, x.execution_id FROM execution_state x
-    WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted AND x.version <= $4
+    WHERE x.tenant_id = $1 AND x.sweep_at <= $2 AND x.deleted AND greatest(x.version, x.checkpoint_floor) <= $4
     ORDER BY x.sweep_at LIMIT $3 FOR UPDATE SKIP LOCKED";
 
 /// Removes those of the locked heads $2, $3 on whose incarnations nothing hangs.
@@ -91,10 +95,14 @@ pub(super) const REMOVE_HEADS: &str = "
       AND NOT EXISTS (SELECT FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = x.state_id)
       AND NOT EXISTS (SELECT FROM checkpoint c WHERE c.tenant_id = $1 AND c.state_id = x.state_id)";
 
-/// Looks at the others again a day later. $4 is the moment.
-pub(super) const POSTPONE_HEADS: &str = "
-    UPDATE execution_state x SET sweep_at = date_trunc('hour', $4) + interval '25 hours' FROM unnest($2::text[], $3::text[]) AS u(w, e)
-    WHERE x.tenant_id = $1 AND x.workflow_id = u.w AND x.execution_id = u.e";
+/// The others stay. Those on which only tombstones hang are looked at again, at $4; the others are due again when their last checkpoint is
+/// deleted.
+pub(super) const KEEP_HEADS: &str = "
+    UPDATE execution_state x
+    SET sweep_at = CASE WHEN NOT EXISTS (SELECT FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = x.state_id)
+                         AND NOT EXISTS (SELECT FROM checkpoint c WHERE c.tenant_id = $1 AND c.state_id = x.state_id AND NOT c.deleted)
+                        THEN date_trunc('hour', $4::timestamptz) + interval '1 hour' END
+    FROM unnest($2::text[], $3::text[]) AS u(w, e) WHERE x.tenant_id = $1 AND x.workflow_id = u.w AND x.execution_id = u.e";
 
 /// Removes answers that count as absent already.
 pub(super) const IDEMPOTENCY_KEYS: &str = "

@@ -73,6 +73,9 @@ impl Sweep<'_> {
         if done < left {
             done += self.heads(connection, left - done, floor).await?;
         }
+        if done < left {
+            sqlx::query(sweep_sql::FREE_FLOOR).bind(self.tenant).execute(connection).await?;
+        }
         Ok(done)
     }
 
@@ -90,8 +93,8 @@ impl Sweep<'_> {
         let (workflows, executions): (Vec<String>, Vec<String>) = locked.into_iter().unzip();
         let removed = sqlx::query(sweep_sql::REMOVE_HEADS).bind(self.tenant).bind(&workflows).bind(&executions);
         let removed = removed.execute(&mut *connection).await?.rows_affected();
-        let postponed = sqlx::query(sweep_sql::POSTPONE_HEADS).bind(self.tenant).bind(&workflows).bind(&executions).bind(self.now);
-        Ok(removed + postponed.execute(connection).await?.rows_affected())
+        let kept = sqlx::query(sweep_sql::KEEP_HEADS).bind(self.tenant).bind(&workflows).bind(&executions).bind(self.now);
+        Ok(removed + kept.execute(connection).await?.rows_affected())
     }
 
     async fn removed_executions(&self, connection: &mut PgConnection, left: u64) -> Result<u64, Failure> {

@@ -58,6 +58,12 @@ pub(super) async fn read<T>(
     Ok(output)
 }
 
+/// Runs work while a transaction that changes nothing and sees no rows is open, and waits for its end: for a lock that ends with it.
+pub(super) async fn hold<T>(limits: Limits<'_>, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>) -> Result<T, Failure> {
+    let (output, ended) = run(limits, begin_statement("BEGIN READ ONLY", None), |_| true, work).await?;
+    ended.map(|()| output)
+}
+
 /// Runs work in a transaction and commits it, or rolls it back when `is_kept` says so of the output. The second result is that of COMMIT:
 /// an error of which [`Failure::lost_connection`] is true is an unknown outcome; after any other failure nothing was written.
 pub(super) async fn write<T>(

@@ -22,12 +22,11 @@ use crate::store::{Lookup, Outcome, Result, Tombstone, WriteContext, answer};
 const SELECT_ROW: &str = "
     SELECT version, created_at, deleted FROM checkpoint WHERE tenant_id = ?1 AND state_id = ?2 AND checkpoint_id = ?3";
 
-/// A head that waits for the sweeper is needed again. Parameters from 11 on: state_id, state_version, size, label, metadata, body.
+/// Parameters from 11 on: state_id, state_version, size, label, metadata, body.
 const WRITE_CHECKPOINT: &str = concat!(
     "INSERT OR REPLACE INTO checkpoint (tenant_id, state_id, checkpoint_id, workflow_id, execution_id, version, state_version, created_at,
                                         size, label, created_by, metadata, body)
-     VALUES ($1, $11, $10, $2, $3, $4, $12, $5, $13, $14, $6, $15, $16);
-     UPDATE execution_state SET sweep_at = NULL WHERE tenant_id = $1 AND state_id = $11 AND sweep_at IS NOT NULL;",
+     VALUES ($1, $11, $10, $2, $3, $4, $12, $5, $13, $14, $6, $15, $16);",
     insert_log!()
 );
 
@@ -104,7 +103,14 @@ impl Write for CreateCheckpoint {
             Some(head) => head,
             None => Head::insert(unit.connection, tenant, &key.state, unit.now).await?,
         };
-        let (version, at) = record::next(unit.connection, tenant, row.map(|row| row.previous), unit.now).await?;
+        let previous = match row {
+            Some(row) => row.previous,
+            None => {
+                let floor = record::version_floor(unit.connection, tenant).await?.max(head.checkpoint_floor);
+                Previous { version: floor, updated_at: Timestamp::from_microseconds(i64::MIN) }
+            }
+        };
+        let (version, at) = previous.next(unit.now)?;
         let item = CheckpointItem {
             key: key.clone(),
             version,

@@ -13,7 +13,7 @@ use crate::domain::version::Version;
 use crate::store::Result;
 
 const SELECT_HEAD: &str = "
-    SELECT state_id, version, created_version, created_at, updated_at, deleted, status, schema_version,
+    SELECT state_id, version, created_version, checkpoint_floor, created_at, updated_at, deleted, status, schema_version,
            forked_workflow, forked_execution, forked_version, forked_checkpoint
     FROM execution_state WHERE tenant_id = ?1 AND workflow_id = ?2 AND execution_id = ?3";
 
@@ -35,6 +35,8 @@ pub(super) struct Head {
     pub(super) state_id: i64,
     pub(super) previous: Previous,
     pub(super) created_version: i64,
+    /// Checkpoints of this incarnation begin behind this version.
+    pub(super) checkpoint_floor: i64,
     pub(super) created_at: Timestamp,
     pub(super) deleted: bool,
     pub(super) status: String,
@@ -57,6 +59,7 @@ impl Head {
             state_id: columns.get("state_id")?,
             previous: Previous { version: columns.get("version")?, updated_at: columns.time("updated_at")? },
             created_version: columns.get("created_version")?,
+            checkpoint_floor: columns.get("checkpoint_floor")?,
             created_at: columns.time("created_at")?,
             deleted: columns.flag("deleted")?,
             status: columns.get("status")?,
@@ -83,6 +86,7 @@ impl Head {
             state_id: columns.get("state_id")?,
             previous: Previous { version, updated_at: Timestamp::from_microseconds(i64::MIN) },
             created_version: version,
+            checkpoint_floor: 0,
             created_at: now,
             deleted: true,
             status: String::new(),

@@ -25,17 +25,14 @@ const COUNT_VERSIONS: &str = "
 const SELECT_CHECKPOINTS: &str = "
     SELECT checkpoint_id, version FROM checkpoint WHERE tenant_id = ?1 AND state_id = ?2 AND deleted = 0 LIMIT ?3";
 
-/// The head is inserted anew, for a new incarnation of the table's own making. Checkpoints of the next one begin behind all that this one
-/// had, so the tenant's floor rises above them, and with it the time from which its second phase waits. Parameters from 11 on: state_id,
-/// listed_at, sweep_at, schema_version, status.
+/// The head is inserted anew, for a new incarnation of the table's own making, whose checkpoints begin behind all that this one had.
+/// Parameters from 11 on: state_id, listed_at, sweep_at, schema_version, status, checkpoint_floor.
 const REMOVE: &str = concat!(
-    "UPDATE tenant SET version_floor = top.version, floor_raised_at = $5
-     FROM (SELECT max(version) + 1 AS version FROM checkpoint WHERE tenant_id = $1 AND state_id = $11) AS top
-     WHERE tenant_id = $1 AND top.version > version_floor;
-     DELETE FROM execution_state WHERE tenant_id = $1 AND state_id = $11;
+    "DELETE FROM execution_state WHERE tenant_id = $1 AND state_id = $11;
      INSERT INTO execution_state (tenant_id, workflow_id, execution_id, version, created_version, created_at, updated_at, listed_at,
-                                  sweep_at, schema_version, deleted, status)
-     VALUES ($1, $2, $3, $4, $4, $5, $5, $12, $13, $14, 1, $15);
+                                  sweep_at, schema_version, deleted, status, checkpoint_floor)
+     VALUES ($1, $2, $3, $4, $4, $5, $5, $12, $13, $14, 1, $15,
+             max($16, (SELECT coalesce(max(version) + 1, 0) FROM checkpoint WHERE tenant_id = $1 AND state_id = $11)));
      INSERT INTO removed_state (tenant_id, state_id, queued_at) VALUES ($1, $11, $5);",
     insert_log!()
 );
@@ -79,6 +76,7 @@ impl Write for DeleteExecution {
             .bind(at.plus_seconds(TOMBSTONE_SECONDS).hour().as_microseconds())
             .bind(head.schema_version)
             .bind(head.status)
+            .bind(head.checkpoint_floor)
             .execute(&mut *unit.connection)
             .await
             .map_err(store_error)?;

@@ -1,4 +1,4 @@
-//! Housekeeping. Each step is one more write in the queue, with a limit on its rows: it is alone while it works, and short.
+//! Housekeeping: each step is one more write in the queue, alone while it works, and short because its rows are limited.
 //!
 //! Nothing of it is told to the observer or logged: what it removes was gone for every reader before.
 
@@ -52,7 +52,7 @@ const EXPIRED_VARIABLES: &str = concat!(
 /// is not put off for ever.
 const VERSION_FLOORS: &str = "
     WITH due AS (
-        SELECT tenant_id, version FROM execution_state WHERE sweep_at <= ?1 AND deleted = 1
+        SELECT tenant_id, max(version, checkpoint_floor) AS version FROM execution_state WHERE sweep_at <= ?1 AND deleted = 1
         UNION ALL SELECT tenant_id, version FROM checkpoint WHERE sweep_at <= ?1 AND deleted = 1
         UNION ALL SELECT tenant_id, version FROM session WHERE sweep_at <= ?1 AND deleted = 1
         UNION ALL SELECT tenant_id, version FROM variable WHERE sweep_at <= ?1 AND deleted = 1),
@@ -65,13 +65,24 @@ const VERSION_FLOORS: &str = "
 /// Tombstones of one table that may be removed. 1 now, 2 rows, 3 the latest time of a floor that counts.
 macro_rules! removable {
     ($table:literal) => {
+        removable!($table, "x.version")
+    };
+    ($table:literal, $version:literal) => {
         concat!(
             "SELECT x.rowid FROM ",
             $table,
             " x JOIN tenant t ON t.tenant_id = x.tenant_id
-              WHERE x.sweep_at <= ?1 AND x.deleted = 1 AND x.version <= t.version_floor AND t.floor_raised_at <= ?3
+              WHERE x.sweep_at <= ?1 AND x.deleted = 1 AND ",
+            $version,
+            " <= t.version_floor AND t.floor_raised_at <= ?3
               ORDER BY x.sweep_at LIMIT ?2"
         )
+    };
+}
+
+macro_rules! removable_heads {
+    () => {
+        removable!("execution_state", "max(x.version, x.checkpoint_floor)")
     };
 }
 
@@ -94,13 +105,14 @@ const FREE_HEADS: &str = concat!(
 /// A head that something hangs on stays, and is not looked at again until that is gone.
 const KEEP_HEADS: &str = concat!(
     "UPDATE execution_state SET sweep_at = NULL WHERE state_id IN (",
-    removable!("execution_state"),
+    removable_heads!(),
     ") AND (EXISTS (SELECT 1 FROM state_version v WHERE v.tenant_id = execution_state.tenant_id AND v.state_id = execution_state.state_id)
          OR EXISTS (SELECT 1 FROM checkpoint c WHERE c.tenant_id = execution_state.tenant_id AND c.state_id = execution_state.state_id))"
 );
 const HEADS: &str = concat!(
-    remove_tombstones!("execution_state"),
-    " AND NOT EXISTS (SELECT 1 FROM state_version v WHERE v.tenant_id = execution_state.tenant_id AND v.state_id = execution_state.state_id)
+    "DELETE FROM execution_state WHERE rowid IN (",
+    removable_heads!(),
+    ") AND NOT EXISTS (SELECT 1 FROM state_version v WHERE v.tenant_id = execution_state.tenant_id AND v.state_id = execution_state.state_id)
       AND NOT EXISTS (SELECT 1 FROM checkpoint c WHERE c.tenant_id = execution_state.tenant_id AND c.state_id = execution_state.state_id)"
 );
 
@@ -115,10 +127,10 @@ const CHANGE_LOG: &str = "
 /// 2 rows.
 const REMOVED_VERSIONS: &str = "
     DELETE FROM state_version WHERE rowid IN (
-        SELECT v.rowid FROM removed_state r JOIN state_version v ON v.tenant_id = r.tenant_id AND v.state_id = r.state_id LIMIT ?2)";
+        SELECT v.rowid FROM removed_state r CROSS JOIN state_version v ON v.tenant_id = r.tenant_id AND v.state_id = r.state_id LIMIT ?2)";
 const REMOVED_CHECKPOINTS: &str = "
     DELETE FROM checkpoint WHERE rowid IN (
-        SELECT c.rowid FROM removed_state r JOIN checkpoint c ON c.tenant_id = r.tenant_id AND c.state_id = r.state_id LIMIT ?2)";
+        SELECT c.rowid FROM removed_state r CROSS JOIN checkpoint c ON c.tenant_id = r.tenant_id AND c.state_id = r.state_id LIMIT ?2)";
 const REMOVED_STATES: &str = "
     DELETE FROM removed_state WHERE rowid IN (
         SELECT r.rowid FROM removed_state r
