@@ -18,23 +18,29 @@ pub mod answer;
 pub mod change;
 pub mod migrate;
 pub mod name_range;
+pub mod outcome;
 pub mod postgres;
+pub mod query;
 pub mod sqlite;
+pub mod sweep;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
-use crate::domain::checkpoint::{CheckpointItem, CheckpointKey, CheckpointPosition, CheckpointQuery, CheckpointRecord, NewCheckpoint};
+pub use self::outcome::{
+    IDEMPOTENCY_SECONDS, Idempotency, IncrementOutcome, Lookup, Outcome, Replay, ScopeDeletion, Tombstone, WriteContext,
+};
+pub use self::query::{CheckpointPage, HistoryQuery, VariableQuery};
+pub use self::sweep::{StoreFigures, SweepLimits, SweepTask, Swept};
+
+use crate::domain::checkpoint::{CheckpointKey, CheckpointQuery, CheckpointRecord, NewCheckpoint};
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{ExecutionId, SessionId, TenantId, UserId, VariableName, WorkflowId};
+use crate::domain::id::{ExecutionId, SessionId, TenantId, UserId, WorkflowId};
 use crate::domain::page::Page;
 use crate::domain::session::{Reach, SessionDocument, SessionQuery, SessionRecord};
 use crate::domain::state::{
     ExecutionPage, ExecutionQuery, HistoryItem, Operation, RemovedExecution, StateAt, StateDocument, StateKey, StateRecord,
 };
-use crate::domain::variable::{
-    BatchOutcome, IncrementFault, Number, Scope, ScopeLife, VariableBatch, VariableDocument, VariableKey, VariableRecord,
-};
+use crate::domain::variable::{BatchOutcome, Number, Scope, ScopeLife, VariableBatch, VariableDocument, VariableKey, VariableRecord};
 use crate::domain::version::{Expected, Version};
 
 /// Why a store could not answer.
@@ -83,267 +89,6 @@ impl Backend {
             Self::Sqlite => "sqlite",
         }
     }
-}
-
-/// Seconds for which the answer of an idempotency key is kept: 24 hours. An older row counts as absent, swept or not.
-pub const IDEMPOTENCY_SECONDS: i64 = 24 * 3600;
-
-/// Who writes, and under which idempotency key.
-#[derive(Debug, Clone)]
-pub struct WriteContext {
-    /// The tenant that the write happens in.
-    pub tenant: TenantId,
-    /// The user that is recorded with the version.
-    pub actor: UserId,
-    /// The request, for the change log.
-    pub request_id: Uuid,
-    /// The idempotency key, when the request has one.
-    pub idempotency: Option<Idempotency>,
-}
-
-/// An idempotency key, hashed: 128 bits each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Idempotency {
-    /// Hash of issuer, subject and key.
-    pub key: Uuid,
-    /// Hash of everything in the request that must be equal for a replay.
-    pub fingerprint: Uuid,
-}
-
-/// What became of a write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome<R> {
-    /// It was written.
-    Applied {
-        /// Whether the key did not exist before (also: was deleted or expired).
-        created: bool,
-        /// What is there now.
-        record: R,
-    },
-    /// Its precondition failed. The current version is `None` when the key does not exist.
-    Refused {
-        /// The live version, read under the lock or at the statement's snapshot.
-        current: Option<Version>,
-    },
-    /// There is nothing to delete, and the precondition did not ask for anything.
-    Absent,
-    /// The idempotency key was used by an equal request before, whose stored answer this is. Nothing was written.
-    Replayed(Replay<R>),
-    /// The idempotency key was used by another request before. Nothing was written.
-    KeyReused,
-}
-
-impl<R> Outcome<R> {
-    /// The outcome with its record changed.
-    #[must_use]
-    pub fn map<T>(self, change: impl FnOnce(R) -> T) -> Outcome<T> {
-        match self {
-            Self::Applied { created, record } => Outcome::Applied { created, record: change(record) },
-            Self::Refused { current } => Outcome::Refused { current },
-            Self::Absent => Outcome::Absent,
-            Self::Replayed(Replay { status, version, record }) => Outcome::Replayed(Replay { status, version, record: record.map(change) }),
-            Self::KeyReused => Outcome::KeyReused,
-        }
-    }
-}
-
-impl<R, E> Outcome<std::result::Result<R, E>> {
-    /// The outcome of a record that is a result, the other way round.
-    ///
-    /// # Errors
-    /// The record is an error.
-    pub fn transpose(self) -> std::result::Result<Outcome<R>, E> {
-        Ok(match self {
-            Self::Applied { created, record } => Outcome::Applied { created, record: record? },
-            Self::Refused { current } => Outcome::Refused { current },
-            Self::Absent => Outcome::Absent,
-            Self::Replayed(Replay { status, version, record }) => {
-                Outcome::Replayed(Replay { status, version, record: record.transpose()? })
-            }
-            Self::KeyReused => Outcome::KeyReused,
-        })
-    }
-}
-
-/// A stored answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replay<R> {
-    /// The HTTP status that was answered: 200, 201 or 204.
-    pub status: u16,
-    /// The version that was written.
-    pub version: Version,
-    /// What was written; `None` for a delete, and for a version that is no longer kept.
-    pub record: Option<R>,
-}
-
-/// What a read found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup<R> {
-    /// The key is there.
-    Live(R),
-    /// The key was deleted or expired; its tombstone has this version.
-    Gone(Version),
-    /// There is no trace of the key.
-    Absent,
-}
-
-impl<R> Lookup<R> {
-    /// The record, when the key is there.
-    #[must_use]
-    pub fn live(self) -> Option<R> {
-        match self {
-            Self::Live(record) => Some(record),
-            Self::Gone(_) | Self::Absent => None,
-        }
-    }
-}
-
-/// A tombstone that a delete left: its version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tombstone {
-    /// The version of the deletion.
-    pub version: Version,
-}
-
-/// Which part of a state's history to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistoryQuery {
-    /// Oldest first instead of newest first.
-    pub ascending: bool,
-    /// Only versions behind this one, in the chosen order.
-    pub after: Option<Version>,
-    /// Most items.
-    pub limit: usize,
-}
-
-/// Which variables of a scope to read, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VariableQuery {
-    /// Only names that begin with these bytes.
-    pub prefix: String,
-    /// Only these names, when there are any.
-    pub names: Vec<VariableName>,
-    /// Only names behind this one.
-    pub after: Option<VariableName>,
-    /// Most items.
-    pub limit: usize,
-    /// The page ends once its values hold this many bytes; it holds at least one item.
-    pub max_bytes: usize,
-}
-
-/// A page of checkpoints and the place of its last item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckpointPage {
-    /// The items, newest first.
-    pub items: Vec<CheckpointItem>,
-    /// Whether more follow.
-    pub more: bool,
-    /// The place of the last item.
-    pub position: Option<CheckpointPosition>,
-}
-
-/// What became of an increment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IncrementOutcome {
-    /// As any write.
-    Done(Outcome<VariableRecord>),
-    /// The value and the number do not add up. Nothing was written.
-    Fault(IncrementFault),
-}
-
-/// What the deletion of a scope took away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ScopeDeletion {
-    /// Variables that were deleted by this call.
-    pub deleted: u64,
-    /// Whether some are left.
-    pub more: bool,
-}
-
-/// Housekeeping that no reader can notice: what it removes is gone for all of them already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SweepTask {
-    /// Turns expired sessions into tombstones.
-    ExpiredSessions,
-    /// Turns expired variables, and variables of sessions that are gone, into tombstones.
-    ExpiredVariables,
-    /// First phase of the removal of tombstones: raises each tenant's version floor to its highest tombstone that is due.
-    VersionFloors,
-    /// Second phase, at least `floor_seconds` after the first: removes tombstones below the floor. A state's only when its incarnation has
-    /// neither versions nor checkpoints.
-    Tombstones,
-    /// Removes idempotency rows older than [`IDEMPOTENCY_SECONDS`].
-    IdempotencyKeys,
-    /// Removes log rows older than the retention.
-    ChangeLog,
-    /// Removes the versions and checkpoints of removed incarnations.
-    RemovedExecutions,
-}
-
-impl SweepTask {
-    /// All tasks, in the order in which one run does them.
-    pub const ALL: [Self; 7] = [
-        Self::ExpiredSessions,
-        Self::ExpiredVariables,
-        Self::VersionFloors,
-        Self::Tombstones,
-        Self::IdempotencyKeys,
-        Self::ChangeLog,
-        Self::RemovedExecutions,
-    ];
-
-    /// The word in metrics and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ExpiredSessions => "expired_sessions",
-            Self::ExpiredVariables => "expired_variables",
-            Self::VersionFloors => "version_floors",
-            Self::Tombstones => "tombstones",
-            Self::IdempotencyKeys => "idempotency_keys",
-            Self::ChangeLog => "change_log",
-            Self::RemovedExecutions => "removed_executions",
-        }
-    }
-}
-
-/// Limits of one step of housekeeping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SweepLimits {
-    /// Most rows that the step changes.
-    pub rows: u32,
-    /// Seconds that log rows are kept.
-    pub log_seconds: i64,
-    /// Seconds between the two phases of the removal of tombstones; at least ten times the statement time limit.
-    pub floor_seconds: i64,
-}
-
-/// What a step of housekeeping did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Swept {
-    /// Rows that it changed or removed.
-    pub rows: u64,
-    /// Whether more are due.
-    pub more: bool,
-    /// Another server is at it; nothing was done.
-    pub busy: bool,
-}
-
-/// Figures of a store for statistics and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StoreFigures {
-    /// Open connections.
-    pub connections: u32,
-    /// Those of them that are idle.
-    pub idle_connections: u32,
-    /// Writes that wait for their turn.
-    pub queue_depth: u64,
-    /// How many may wait; 0: there is no queue.
-    pub queue_capacity: u64,
-    /// Transactions that wrote, since the start.
-    pub groups: u64,
-    /// Writes in them.
-    pub rows: u64,
 }
 
 /// The durable truth. See the module for what every method promises.

@@ -58,7 +58,7 @@ fn put(caller: &Caller, path: &str, number: u64) -> Call {
     caller.put(path, body.to_string())
 }
 
-/// Every operation that asks the store.
+/// Every operation that asks the store; reads go past the caches.
 fn everything(caller: &Caller) -> Vec<Call> {
     vec![
         put(caller, STATE, 7),
@@ -67,11 +67,11 @@ fn everything(caller: &Caller) -> Vec<Call> {
         put(caller, VARIABLE, 7),
         caller.delete(STATE),
         caller.delete(VARIABLE),
-        caller.get(STATE),
+        caller.get(STATE).header("cache-control", "no-cache"),
         caller.get(&format!("{STATE}?version=1")),
         caller.get(HISTORY),
         caller.get(&format!("{HISTORY}/1")),
-        caller.get(VARIABLE),
+        caller.get(VARIABLE).header("cache-control", "no-cache"),
         caller.get(SCOPE),
     ]
 }

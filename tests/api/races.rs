@@ -288,7 +288,12 @@ async fn a_read_ends_at_its_deadline(app: TestApp) {
     put(&ada, STATE, 1).send().await.expect(201);
     app.faults.set(Behaviour::Hold);
     for path in [STATE, "/workflows/order/executions/e1/state/history", VARIABLE, "/variables/workflow:order"] {
-        ada.get(path).header("x-request-timeout-ms", "20").send().await.problem(504, "deadline_exceeded");
+        ada.get(path)
+            .header("cache-control", "no-cache")
+            .header("x-request-timeout-ms", "20")
+            .send()
+            .await
+            .problem(504, "deadline_exceeded");
     }
     let short = app.beside(Options::default().set("server.request_timeout_ms", "20")).await;
     short.admin("acme").get(STATE).send().await.problem(504, "deadline_exceeded");
