@@ -70,11 +70,13 @@ pub struct ServerConfig {
     pub max_connections: usize,
     pub max_in_flight: usize,
     pub max_header_bytes: usize,
+    pub max_headers: usize,
     pub max_uri_bytes: usize,
     pub header_read_timeout_ms: Milliseconds,
     pub body_read_timeout_ms: Milliseconds,
     pub request_timeout_ms: Milliseconds,
     pub write_timeout_ms: Milliseconds,
+    pub stop_delay_ms: Milliseconds,
     pub drain_timeout_ms: Milliseconds,
     pub stop_timeout_ms: Milliseconds,
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::domain::document::{Fault, FaultKind};
+use crate::domain::document::{Fault, FaultKind, MAX_FAULTS};
 use crate::domain::version::Version;
 
 macro_rules! codes {
@@ -49,6 +49,7 @@ macro_rules! codes {
 }
 
 codes! {
+    InvalidRequest = "invalid_request", 400, "The request is not HTTP", "The request line or a header is malformed, or two headers disagree about the length of the body. The connection is closed.";
     InvalidJson = "invalid_json", 400, "The body is not valid JSON", "Send one JSON value in UTF-8 without a byte order mark. The detail names the byte at which the parser stopped.";
     DuplicateMember = "duplicate_member", 400, "An object names a member twice", "Two readers of such an object may see two values, so it is refused. Send each member once.";
     NulNotAllowed = "nul_not_allowed", 400, "A string holds the character U+0000", "The character cannot be stored. Remove it.";
@@ -268,7 +269,7 @@ impl From<Fault> for Error {
 }
 
 impl From<Vec<Fault>> for Error {
-    /// The faults as one error: under the code of the first that is syntax (400), else of the first.
+    /// The faults as one error, at most 20 of them: under the code of the first that is syntax (400), else of the first.
     fn from(faults: Vec<Fault>) -> Self {
         let leading = faults.iter().find(|fault| code_of(&fault.kind).status() == 400).or(faults.first());
         let Some(leading) = leading else { return Self::new(Code::InvalidJson, "The body cannot be read.") };
@@ -277,6 +278,7 @@ impl From<Vec<Fault>> for Error {
         error.limit = limit_of(&leading.kind);
         error.errors = faults
             .iter()
+            .take(MAX_FAULTS)
             .map(|fault| FieldError { pointer: fault.pointer.clone(), code: code_of(&fault.kind), detail: fault.kind.to_string() })
             .collect();
         error

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 /// Two stages of ending and the tasks that must end with them. Clones are the same lifecycle.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
+    announced: CancellationToken,
     soft: CancellationToken,
     hard: CancellationToken,
     tasks: TaskTracker,
@@ -46,7 +47,7 @@ impl Lifecycle {
         // The handle is not needed: the tracker waits for the task, and the task reports its own end.
         drop(self.spawn(async move {
             let panicked = AssertUnwindSafe(task).catch_unwind().await.is_err();
-            if panicked || !lifecycle.is_stopping() {
+            if panicked || !lifecycle.soft.is_cancelled() {
                 tracing::error!(task = name, panicked, "a task that must not end has ended: the server stops");
                 lifecycle.failed.store(true, Ordering::Release);
                 lifecycle.stop();
@@ -79,15 +80,21 @@ impl Lifecycle {
         &self.hard
     }
 
+    /// Tells that the shutdown begins soon: the process still takes work, but says that it is not ready for more.
+    pub fn announce_stop(&self) {
+        self.announced.cancel();
+    }
+
     /// Begins the shutdown.
     pub fn stop(&self) {
+        self.announced.cancel();
         self.soft.cancel();
     }
 
-    /// Whether the shutdown has begun.
+    /// Whether the shutdown has begun, or is announced.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.soft.is_cancelled()
+        self.announced.is_cancelled()
     }
 
     /// Waits until every spawned task has ended.

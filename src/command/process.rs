@@ -88,11 +88,20 @@ impl Server {
 
     /// Serves until a signal or until a task dies, shuts down, and says how that went.
     ///
-    /// The order: readiness turns false and the listeners close, requests at work end, tracked writes end, the store closes. A second
+    /// The order: readiness turns false, the listeners close after the delay that is set for it, requests at work end, tracked writes end, the store closes. A second
     /// signal or the end of the time cuts what still runs.
     pub(super) async fn run(mut self) -> ExitCode {
         tokio::select! {
-            name = self.signals.next() => tracing::info!(signal = name, "the server stops"),
+            name = self.signals.next() => {
+                tracing::info!(signal = name, "the server stops");
+                self.lifecycle.announce_stop();
+                // Probes see that it is not ready, and whoever sends requests goes elsewhere, before the listener closes.
+                tokio::select! {
+                    () = tokio::time::sleep(self.config.stop_delay_ms.into()) => {}
+                    _ = self.signals.next() => {}
+                    () = self.lifecycle.soft().cancelled() => {}
+                }
+            }
             () = self.lifecycle.soft().cancelled() => {}
         }
         self.shut_down().await

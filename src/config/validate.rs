@@ -113,6 +113,8 @@ fn server(server: &ServerConfig, found: &mut Problems) {
     found.time("server.body_read_timeout_ms", server.body_read_timeout_ms);
     found.time("server.request_timeout_ms", server.request_timeout_ms);
     found.time("server.write_timeout_ms", server.write_timeout_ms);
+    found.range("server.max_headers", server.max_headers, 16, 16_384);
+    found.range("server.stop_delay_ms", server.stop_delay_ms.0, 0, MAX_MILLISECONDS);
     found.time("server.drain_timeout_ms", server.drain_timeout_ms);
     found.time("server.stop_timeout_ms", server.stop_timeout_ms);
     if server.drain_timeout_ms.0 > server.stop_timeout_ms.0 {

@@ -1,13 +1,11 @@
 //! The marking of a Petri net: which tokens lie on which place.
 
-use super::document::{self, Fault, FaultKind, Kind};
+use super::document::{self, Fault, FaultKind, Kind, MAX_FAULTS};
 use super::id::check_name;
 use super::version::Version;
 
 /// Most coloured tokens on one place.
 pub const MAX_TOKENS: usize = 10_000;
-/// Most faults that one answer lists.
-const MAX_FAULTS: usize = 20;
 
 /// Checks the marking in a validated document: an object that maps each place to a count of plain tokens (an integer 0 ... 2^53-1) or
 /// to an array of coloured tokens (any JSON each).

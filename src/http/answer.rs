@@ -43,6 +43,7 @@ pub(super) fn json(representation: &impl Serialize) -> Result<Response> {
         .map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     Ok(response)
 }
 
@@ -56,12 +57,29 @@ pub(super) fn list(representation: &impl Serialize) -> Result<Response> {
     Ok(response)
 }
 
+/// What a read found. `If-Match` on a resource that is not there fails: 412 instead of 404.
+///
+/// # Errors
+/// Nothing was found, or the precondition failed.
+fn found<R>(headers: &ReadHeaders, result: Result<R>) -> Result<R> {
+    result.map_err(|error| {
+        let is_absent = error.code.status() == 404 && headers.precondition.if_match.is_some();
+        if is_absent { Error::precondition_failed(None) } else { error }
+    })
+}
+
 /// One resource that was read: 200, 304 when the client has it, 412 when `If-Match` names another version.
 ///
 /// # Errors
-/// The precondition failed.
-pub(super) fn read(headers: &ReadHeaders, representation: Representation) -> Result<Response> {
+/// The resource is not there, older than asked, or the precondition failed.
+pub(super) fn read(headers: &ReadHeaders, result: Result<Representation>) -> Result<Response> {
+    let representation = found(headers, result)?;
     let (precondition, version) = (&headers.precondition, representation.version);
+    if headers.freshness.min_version.is_some_and(|wanted| version < wanted) {
+        let mut error = Error::new(Code::VersionNotReached, "The version is older than X-Min-Version.");
+        error.current_version = Some(version);
+        return Err(error);
+    }
     let only_if_match = Precondition { if_match: precondition.if_match.clone(), if_none_match: None };
     if !only_if_match.is_met_by(Some(version)) {
         return Err(Error::precondition_failed(Some(version)));

@@ -2,6 +2,7 @@
 //! gets the answer instead of a reset connection.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -55,11 +56,19 @@ pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<String>> {
 
 /// A request body that two hold: the handler, which may drop it half read, and the edge, which then reads the rest.
 #[derive(Clone)]
-pub(super) struct SharedBody(Arc<Mutex<Body>>);
+pub(super) struct SharedBody {
+    body: Arc<Mutex<Body>>,
+    asked: Arc<AtomicBool>,
+}
 
 impl SharedBody {
     pub(super) fn new(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(body)))
+        Self { body: Arc::new(Mutex::new(body)), asked: Arc::default() }
+    }
+
+    /// Whether anyone has begun to read it. That is when a client that sent `Expect: 100-continue` is told to go on.
+    pub(super) fn was_asked_for(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Reads and drops what the handler left, at most `limit` bytes and within `timeout`.
@@ -83,15 +92,16 @@ impl HttpBody for SharedBody {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, axum::Error>>> {
-        let mut body = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asked.store(true, Ordering::Relaxed);
+        let mut body = self.body.lock().unwrap_or_else(PoisonError::into_inner);
         Pin::new(&mut *body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
     }
 }

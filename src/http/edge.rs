@@ -14,7 +14,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use uuid::Uuid;
 
 use super::AppState;
@@ -39,7 +41,7 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     let started = Instant::now();
     let id = request_id(&state, request.headers());
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let path = visible(request.uri().path());
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     request.extensions_mut().insert(id.clone());
     let identified = Identified::default();
@@ -69,6 +71,7 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
 
 async fn admit(state: &AppState, request: Request, next: Next) -> Result<Response> {
     check_size(state, &request)?;
+    check_framing(&request)?;
     let limit = deadline(state, &request)?;
     let is_probe = request.uri().path().starts_with("/health/");
     let place = match Arc::clone(&state.places).try_acquire_owned() {
@@ -80,6 +83,8 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
         }
     };
     let _in_flight = state.metrics.enter_request();
+    // Whoever asks whether to send the body is not asked for it only to have it thrown away.
+    let waits = request.headers().contains_key(EXPECT);
     let (request, body) = share_body(request);
     let response = match tokio::time::timeout(limit, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
         Ok(Ok(response)) => response,
@@ -88,7 +93,9 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     };
     // Nothing is at work any more: a caller without a token must not keep others out by sending a refused body slowly.
     drop(place);
-    if let Some(body) = body {
+    // A body that came too slowly is not waited for once more.
+    let is_late = response.extensions().get::<Unrendered>().is_some_and(|Unrendered(error)| error.code == Code::BodyTimeout);
+    if let Some(body) = body.filter(|body| !is_late && (!waits || body.was_asked_for())) {
         body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
     }
     Ok(response)
@@ -110,6 +117,10 @@ fn check_size(state: &AppState, request: &Request) -> Result<()> {
         return Err(Error::new(Code::UriTooLong, format!("Path and query are longer than {} bytes.", server.max_uri_bytes))
             .with_limit(server.max_uri_bytes as u64));
     }
+    if request.headers().len() > server.max_headers {
+        let limit = server.max_headers;
+        return Err(Error::new(Code::HeadersTooLarge, format!("There are more than {limit} headers.")).with_limit(limit as u64));
+    }
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers > server.max_header_bytes {
         let limit = server.max_header_bytes;
@@ -128,6 +139,25 @@ fn deadline(state: &AppState, request: &Request) -> Result<Duration> {
         Ok(milliseconds @ 1u64..) => Ok(limit.min(Duration::from_millis(milliseconds))),
         _ => Err(Error::new(Code::InvalidHeader, "X-Request-Timeout-Ms must be a positive integer.")),
     }
+}
+
+/// A path as it may be shown: some clients send bytes beyond ASCII as they are.
+fn visible(path: &str) -> String {
+    utf8_percent_encode(path, CONTROLS).to_string()
+}
+
+/// Refuses heads that two readers may read differently (RFC 9112 sections 3.2 and 6.1).
+fn check_framing(request: &Request) -> Result<()> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(Error::new(Code::InvalidHeader, "The header Host must be there once."));
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || codings.next().is_some() {
+        return Err(Error::new(Code::InvalidHeader, "The header Transfer-Encoding must be chunked, once."));
+    }
+    Ok(())
 }
 
 /// The client's `X-Request-Id`, when it is one safe word; else a new UUIDv7.

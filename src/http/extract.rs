@@ -13,7 +13,7 @@ use crate::domain::checkpoint::CheckpointKey;
 use crate::domain::id::{CheckpointId, ExecutionId, InvalidIdentifier, SessionId, VariableName, WorkflowId};
 use crate::domain::principal::Principal;
 use crate::domain::state::StateKey;
-use crate::domain::variable::{Scope, VariableKey};
+use crate::domain::variable::{InvalidScope, Scope, VariableKey};
 use crate::domain::version::Version;
 use crate::error::{Code, Error, Result};
 use crate::service::Freshness;
@@ -47,6 +47,15 @@ pub(super) struct RequestId {
     pub(super) uuid: Uuid,
 }
 
+/// The error for a text out of grammar, with the limit when it is too long.
+fn invalid(code: Code, what: &str, error: InvalidIdentifier) -> Error {
+    let refused = Error::new(code, format!("{what} {error}."));
+    match error {
+        InvalidIdentifier::TooLong(limit) => refused.with_limit(limit as u64),
+        _ => refused,
+    }
+}
+
 /// The parameters of the route's path, percent-decoded.
 struct PathParameters(Vec<(String, String)>);
 
@@ -62,7 +71,7 @@ impl PathParameters {
     }
 
     fn id<T>(&self, name: &str, parse: fn(&str) -> std::result::Result<T, InvalidIdentifier>) -> Result<T> {
-        parse(self.get(name)).map_err(|error| Error::new(Code::InvalidId, format!("{name} {error}.")))
+        parse(self.get(name)).map_err(|error| invalid(Code::InvalidId, name, error))
     }
 
     fn state_key(&self) -> Result<StateKey> {
@@ -70,7 +79,10 @@ impl PathParameters {
     }
 
     fn scope(&self, caller: &Principal) -> Result<Scope> {
-        Scope::parse(self.get("scope"), &caller.subject).map_err(|error| Error::new(Code::InvalidScope, format!("scope {error}.")))
+        Scope::parse(self.get("scope"), &caller.subject).map_err(|error| match error {
+            InvalidScope::InvalidId(error) => invalid(Code::InvalidScope, "the id of scope", error),
+            InvalidScope::UnknownKind => Error::new(Code::InvalidScope, format!("scope {error}.")),
+        })
     }
 }
 
@@ -158,7 +170,7 @@ impl<S: Send + Sync> FromRequestParts<S> for VariablePath {
         let caller = caller(parts)?;
         let parameters = PathParameters::read(parts, state).await?;
         let scope = parameters.scope(&caller)?;
-        let name = VariableName::parse(parameters.get("name")).map_err(|error| Error::new(Code::InvalidName, format!("name {error}.")))?;
+        let name = VariableName::parse(parameters.get("name")).map_err(|error| invalid(Code::InvalidName, "name", error))?;
         Ok(Self(VariableKey { scope, name }))
     }
 }

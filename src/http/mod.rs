@@ -14,6 +14,7 @@ mod openapi_30;
 mod operation;
 mod problem;
 mod query;
+mod refusal;
 pub mod routes;
 pub mod server;
 mod stall;
@@ -129,10 +130,17 @@ pub fn router(routes: Router<AppState>, state: AppState) -> Router {
 
 /// Swagger UI, from the binary, on this server's own document.
 fn docs() -> Router<AppState> {
-    SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/openapi.json")).into()
+    // Without this the page asks a validator on the internet for a badge.
+    let config = utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none");
+    SwaggerUi::new("/docs").config(config).into()
 }
 
 /// The router of the metrics' own port.
 pub fn metrics_router(state: AppState) -> Router {
-    Router::new().route("/metrics", axum::routing::get(routes::operations::get_metrics)).with_state(state)
+    Router::new()
+        .route("/metrics", axum::routing::get(routes::operations::get_metrics))
+        .fallback(edge::no_route)
+        .method_not_allowed_fallback(edge::no_method)
+        .layer(from_fn_with_state(state.clone(), edge::edge))
+        .with_state(state)
 }

@@ -241,11 +241,15 @@ fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation
         if operation.conditional && *method != Method::DELETE {
             headers.insert("ETag".into(), text("The version in quotes."));
         }
-        if status == "201" {
+        if status == "201" || (status == "204" && operation.writes && *method != Method::DELETE) {
             headers.insert("Location".into(), text("The path of the resource."));
         }
         if operation.writes {
+            headers.insert("Preference-Applied".into(), text("The preference that was honoured."));
             headers.insert("Idempotency-Replayed".into(), text("`true` when this is the stored answer of an earlier, equal request."));
+        }
+        if *method == Method::GET {
+            headers.insert("Cache-Control".into(), text("`private, no-cache`."));
         }
         if operation.reads_fresh {
             headers.insert("Cache-Status".into(), text("Which tier answered (RFC 9211)."));

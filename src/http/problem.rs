@@ -82,8 +82,8 @@ impl IntoResponse for Error {
     }
 }
 
-/// Writes the error's body and headers into its response.
-pub(super) fn render(response: &mut Response, error: &Error, instance: &str, request_id: &str) {
+/// The body of an error's problem.
+pub(super) fn body(error: &Error, instance: &str, request_id: &str) -> Vec<u8> {
     let items = error.errors.iter().map(|item| ProblemItem { pointer: &item.pointer, code: item.code.name(), detail: &item.detail });
     let problem = Problem {
         kind: format!("/errors/{}", error.code.name()),
@@ -97,7 +97,11 @@ pub(super) fn render(response: &mut Response, error: &Error, instance: &str, req
         current_version: error.current_version.map(crate::domain::version::Version::get),
         limit: error.limit,
     };
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    serde_json::to_vec(&problem).unwrap_or_default()
+}
+
+/// Writes the error's body and headers into its response.
+pub(super) fn render(response: &mut Response, error: &Error, instance: &str, request_id: &str) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     if let Some(seconds) = error.retry_after_seconds {
@@ -106,7 +110,15 @@ pub(super) fn render(response: &mut Response, error: &Error, instance: &str, req
     if error.code.status() == 401 {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(auth::challenge(error.code)));
     }
-    *response.body_mut() = Body::from(body);
+    *response.body_mut() = Body::from(body(error, instance, request_id));
+}
+
+/// The error for a head that the HTTP library refused.
+pub(super) fn of_bare_status(status: StatusCode) -> Error {
+    match status.as_u16() {
+        414 | 431 => of_status(status),
+        _ => Error::new(Code::InvalidRequest, "The request is not well-formed HTTP/1.1."),
+    }
 }
 
 /// The error for a response that the framework made by itself.

@@ -116,8 +116,8 @@ impl Query {
 
 /// A version in decimal digits.
 pub(super) fn version(text: &str) -> Option<Version> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    if digits { text.parse().ok().and_then(Version::new) } else { None }
+    let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    if canonical { text.parse().ok().and_then(Version::new) } else { None }
 }
 
 #[cfg(test)]
@@ -144,6 +144,6 @@ mod tests {
     #[test]
     fn versions_are_digits() {
         assert_eq!(version("7").map(Version::get), Some(7));
-        assert!(["", "0", "-1", "+1", "1.0", "9007199254740992"].iter().all(|text| version(text).is_none()));
+        assert!(["", "0", "07", "-1", "+1", "1.0", "9007199254740992"].iter().all(|text| version(text).is_none()));
     }
 }

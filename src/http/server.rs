@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::Service as _;
 
+use super::refusal::Refusals;
 use super::stall::StallLimit;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
@@ -47,6 +48,7 @@ pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifec
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from(config.header_read_timeout_ms))
+        .max_headers(2 * config.max_headers)
         .max_header_size(head)
         .max_buf_size(head);
     let connections = Arc::new(Semaphore::new(config.max_connections));
@@ -114,7 +116,7 @@ async fn serve_connection(
         // A router is always ready.
         router.clone().call(request)
     });
-    let io = TokioIo::new(StallLimit::new(stream, write_timeout));
+    let io = TokioIo::new(Refusals::new(StallLimit::new(stream, write_timeout), peer));
     let mut connection = pin!(builder.serve_connection(io, service));
     let result = tokio::select! {
         biased;

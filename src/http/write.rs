@@ -1,6 +1,7 @@
 //! A request that writes: its caller, preconditions, idempotency key, preference and body, read in the order in which they are refused.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::Bytes;
@@ -17,6 +18,8 @@ use crate::domain::patch::PatchKind;
 use crate::error::{Code, Error, Result};
 use crate::service::{IdempotencyKey, Patch, WriteRequest};
 
+/// Greatest body that is read where the request is handled: some tenths of a millisecond of work.
+const MAX_INLINE_BYTES: usize = 64 * 1024;
 /// Longest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 255;
 
@@ -86,28 +89,53 @@ pub(super) struct Write<B> {
 }
 
 impl<B: BodyKind> Write<B> {
-    /// The body as one validated JSON document.
+    /// Validates the body as one JSON document and reads it. A large one is read on a thread of its own: it takes too long for one that
+    /// other requests wait for.
     ///
     /// # Errors
-    /// What [`document::validate`] finds.
-    pub(super) fn document(&self) -> Result<&str> {
-        Ok(document::validate(&self.body)?)
+    /// What [`document::validate`] or `read` finds.
+    pub(super) async fn read<T, E>(&self, read: fn(&str) -> Result<T, E>) -> Result<T>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        Self::read_body(self.body.clone(), read).await
+    }
+
+    async fn read_body<T, E>(body: Bytes, read: fn(&str) -> Result<T, E>) -> Result<T>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        if body.len() <= MAX_INLINE_BYTES {
+            return Ok(read(document::validate(&body)?)?);
+        }
+        let reading = tokio::task::spawn_blocking(move || -> Result<T> { Ok(read(document::validate(&body)?)?) });
+        reading.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error)))
     }
 
     /// The same, where no body at all stands for an empty object.
     ///
     /// # Errors
-    /// What [`document::validate`] finds.
-    pub(super) fn document_or_empty(&self) -> Result<&str> {
-        if self.body.is_empty() { Ok("{}") } else { self.document() }
+    /// What [`document::validate`] or `read` finds.
+    pub(super) async fn read_or_empty<T, E>(&self, read: fn(&str) -> Result<T, E>) -> Result<T>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        Self::read_body(if self.body.is_empty() { Bytes::from_static(b"{}") } else { self.body.clone() }, read).await
     }
 
     /// The body as a patch.
     ///
     /// # Errors
     /// What [`document::validate`] finds.
-    pub(super) fn patch(&self) -> Result<Patch> {
-        Ok(Patch { kind: self.patch, text: self.document()?.into(), limit: self.limit })
+    pub(super) async fn patch(&self) -> Result<Patch> {
+        let text = self.read(|body| Ok::<Arc<str>, Error>(body.into())).await?;
+        Ok(Patch { kind: self.patch, text, limit: self.limit })
     }
 }
 

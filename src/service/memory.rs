@@ -17,7 +17,7 @@ use super::{Done, Freshness, IdempotencyKey, Representation, Tier, WriteRequest}
 use crate::cache::{Entry, Flights, Key, LocalTier, Wanted};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::principal::Principal;
-use crate::domain::version::{Expected, Precondition, Tags, Version};
+use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::store::{self, Idempotency, Lookup, Outcome, Store, StoreError, Tombstone, WriteContext};
@@ -207,7 +207,7 @@ impl Memory {
                         return Ok(Some(Outcome::Refused { current: version }));
                     }
                     // With a key the store is asked even when the condition fails: it may hold the answer of an equal request.
-                    let expected = if met { exactly(version) } else { failing(&precondition) };
+                    let expected = if met { exactly(version) } else { never() };
                     match write(Arc::clone(&store), context.clone(), expected).await? {
                         Outcome::Refused { current } if met && precondition.is_met_by(current) => {}
                         outcome => return Ok(Some(outcome)),
@@ -298,13 +298,9 @@ pub(super) fn exactly(version: Option<Version>) -> Expected {
     version.map_or(Expected::Absent, Expected::Exactly)
 }
 
-/// An expectation that fails unless the failed condition has come true meanwhile.
-fn failing(precondition: &Precondition) -> Expected {
-    match &precondition.if_match {
-        Some(Tags::Versions(versions)) => versions.first().copied().map_or(Expected::Absent, Expected::Exactly),
-        Some(Tags::Any) => Expected::Present,
-        None => Expected::Absent,
-    }
+/// An expectation that nothing meets: no key ever reaches the last version.
+pub(super) fn never() -> Expected {
+    Version::new(Version::MAX).map_or(Expected::Absent, Expected::Exactly)
 }
 
 /// 128 bits of SHA-256 over issuer, subject and key, separated by a byte that none of them holds.

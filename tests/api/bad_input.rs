@@ -12,6 +12,9 @@ on_both_stores!(
     bad_headers_are_refused,
     bodies_end_at_their_limit,
     what_the_framework_rejects_is_a_problem_too,
+    refusals_are_smaller_than_what_they_refuse,
+    what_is_no_http_is_a_problem_too,
+    a_body_that_waits_to_be_asked_for_is_not_asked_for,
 );
 
 const STATE: &str = "/workflows/order/executions/e1/state";
@@ -128,6 +131,9 @@ async fn bad_paths_are_refused(app: TestApp) {
     ] {
         ada.get(path).send().await.problem(status, code);
     }
+    for (path, limit) in [(format!("/workflows/{long_id}/executions/e1/state"), 128), (format!("/variables/global/{long_name}"), 256)] {
+        assert_eq!(ada.get(&path).send().await.json()["limit"], limit);
+    }
     assert_eq!(
         ada.get(&format!("/workflows/{}/executions/e1/state", "a".repeat(128))).send().await.verdict(),
         (404, "state_not_found".into())
@@ -206,4 +212,57 @@ async fn what_the_framework_rejects_is_a_problem_too(app: TestApp) {
     assert_eq!((&problem["request_id"], &problem["instance"]), (&"trace-7".into(), &"/nowhere".into()));
     let problem: Value = ada.get("/nowhere").header("x-request-id", "two words").send().await.json();
     assert_eq!(problem["request_id"].as_str().map(str::len), Some(36));
+}
+
+async fn refusals_are_smaller_than_what_they_refuse(app: TestApp) {
+    let ada = app.admin("acme");
+    let many: Vec<String> = (0..100_000).map(|index| format!("\"m{index}\":1")).collect();
+    let long = "\u{80}".repeat(400_000);
+    for body in [format!("{{{}}}", many.join(",")), format!("{{\"{long}\":1}}"), format!("{{\"marking\":{{\"{long}\":-1}}}}")] {
+        for path in [STATE, "/variables/global/x"] {
+            let refused = ada.put(path, body.clone().into_bytes()).send().await;
+            assert!(refused.status.is_client_error() && refused.body.len() < 20_000, "{} {}", refused.status, refused.body.len());
+        }
+    }
+}
+
+async fn what_is_no_http_is_a_problem_too(app: TestApp) {
+    let tiny: String = (0..300).map(|index| format!("x-{index}: 1\r\n")).collect();
+    let huge = "x".repeat(200_000);
+    for (request, status, code) in [
+        ("GET /x y HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 400, "invalid_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), 400, "invalid_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nx: a\0b\r\n\r\n".to_owned(), 400, "invalid_request"),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nx: {huge}\r\n\r\n"), 431, "headers_too_large"),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{tiny}\r\n"), 431, "headers_too_large"),
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)), 414, "uri_too_long"),
+        ("GET /limits HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(), 400, "invalid_header"),
+        ("GET /limits HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n".to_owned(), 400, "invalid_header"),
+        (
+            "PUT /variables/global/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n0\r\n\r\n"
+                .to_owned(),
+            400,
+            "invalid_header",
+        ),
+    ] {
+        let answer = super::raw::exchange(app.address, request.as_bytes()).await;
+        let head = &request[..request.len().min(60)];
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answer}");
+        assert!(answer.to_lowercase().contains("content-type: application/problem+json"), "{head}: {answer}");
+        let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!((&body["code"], &body["status"]), (&code.into(), &status.into()), "{head}");
+        assert!(answer.contains(body["request_id"].as_str().unwrap()));
+    }
+}
+
+async fn a_body_that_waits_to_be_asked_for_is_not_asked_for(app: TestApp) {
+    let token = app.token("acme", "admin", &["nworkflow-admin"]);
+    for (authorization, status) in [(String::new(), 401), (format!("Authorization: Bearer {token}\r\n"), 413)] {
+        let request = format!(
+            "PUT /variables/global/x HTTP/1.1\r\nHost: a\r\n{authorization}Content-Type: application/json\r\nExpect: 100-continue\r\n\
+             Content-Length: 2000000\r\nConnection: close\r\n\r\n"
+        );
+        let answer = super::raw::exchange(app.address, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
 }

@@ -10,6 +10,7 @@ on_both_stores!(
     a_save_replaces_everything,
     preconditions_compare_versions,
     lists_of_tags_compare_and_set,
+    a_key_opens_no_failed_condition,
     reads_are_conditional,
     a_deleted_state_keeps_its_history,
     history_is_paged_both_ways,
@@ -97,6 +98,18 @@ async fn lists_of_tags_compare_and_set(app: TestApp) {
     assert_eq!(ada.get(STATE).send().await.etag(), "\"4\"");
 }
 
+async fn a_key_opens_no_failed_condition(app: TestApp) {
+    let ada = app.admin("acme");
+    ada.put(STATE, marking(1)).send().await.expect(201);
+    for (key, matching, none) in [("a", "\"1\"", "\"1\""), ("b", "*", "*"), ("c", "\"1\"", "*"), ("d", "*", "\"1\", \"2\"")] {
+        for call in [ada.put(STATE, marking(2)), ada.delete(STATE)] {
+            let refused = call.header("if-match", matching).header("if-none-match", none).header("idempotency-key", key).send().await;
+            assert_eq!(refused.problem(412, "precondition_failed").json()["current_version"], 1);
+        }
+    }
+    assert_eq!(ada.get(STATE).send().await.expect(200).etag(), "\"1\"");
+}
+
 async fn reads_are_conditional(app: TestApp) {
     let ada = app.admin("acme");
     ada.put(STATE, marking(1)).send().await.expect(201);
@@ -104,6 +117,8 @@ async fn reads_are_conditional(app: TestApp) {
     assert_eq!((unchanged.etag(), unchanged.body.len()), ("\"1\"", 0));
     ada.get(STATE).header("if-none-match", "\"2\"").send().await.expect(200);
     ada.get(STATE).header("if-match", "\"2\"").send().await.problem(412, "precondition_failed");
+    let absent = ada.get("/workflows/order/executions/none/state").header("if-match", "*").send().await.problem(412, "precondition_failed");
+    assert!(absent.json().get("current_version").is_none());
     ada.get(STATE).header("if-none-match", "1").send().await.problem(400, "invalid_etag");
 }
 
@@ -157,6 +172,11 @@ async fn past_versions_stay(app: TestApp) {
     let past = ada.get(&format!("{STATE}?version=1&_=1700")).send().await.expect(200);
     assert_eq!((past.etag(), &past.body), ("\"1\"", &first.body));
     assert_eq!(ada.get(&format!("{HISTORY}/1")).send().await.expect(200).body, first.body);
+    for path in [format!("{HISTORY}/1"), format!("{STATE}?version=1")] {
+        let older = ada.get(&path).header("x-min-version", "2").send().await.problem(412, "version_not_reached");
+        assert_eq!(older.json()["current_version"], 1);
+    }
+    ada.get(&format!("{HISTORY}/01")).send().await.problem(400, "invalid_parameter");
     ada.get(&format!("{HISTORY}/3")).send().await.problem(404, "version_not_found");
     ada.get(&format!("{HISTORY}/0")).send().await.problem(400, "invalid_parameter");
     ada.get(&format!("{STATE}?version=one")).send().await.problem(400, "invalid_parameter");

@@ -119,10 +119,24 @@ impl Fault {
     }
 }
 
+/// Most faults that one answer lists.
+pub const MAX_FAULTS: usize = 20;
+/// Bytes after which a pointer is cut off.
+const MAX_POINTER_BYTES: usize = 512;
+
 /// Appends `/segment` in the fragment form of RFC 6901 section 6: `~` and `/` escaped, then percent-encoded.
+///
+/// A pointer that grows beyond 512 bytes ends with an ellipsis: names come from the client, and an answer must not be larger than its request.
 pub(crate) fn push_segment(pointer: &mut String, segment: &str) {
+    if pointer.len() > MAX_POINTER_BYTES {
+        return;
+    }
     pointer.push('/');
     for byte in segment.bytes() {
+        if pointer.len() > MAX_POINTER_BYTES {
+            pointer.push('…');
+            return;
+        }
         match byte {
             b'~' => pointer.push_str("~0"),
             b'/' => pointer.push_str("~1"),
@@ -189,10 +203,10 @@ impl<'a> Object<'a> {
         parse(self.take(name)?).map_err(|kind| faults.push(Fault::member(name, kind))).ok()
     }
 
-    /// A fault for each member that was not taken.
+    /// A fault for each member that was not taken, at most 20.
     #[must_use]
     pub fn unknown(self) -> Vec<Fault> {
-        self.members.iter().map(|(name, _)| Fault::member(name, FaultKind::UnknownMember)).collect()
+        self.members.iter().take(MAX_FAULTS).map(|(name, _)| Fault::member(name, FaultKind::UnknownMember)).collect()
     }
 }
 
@@ -207,7 +221,8 @@ mod tests {
 
     #[test]
     fn good_documents_pass_and_lose_only_outer_white_space() {
-        for good in ["{}", "[]", "0", "-0", "1E2", "\"é\\ud83d\\ude00\"", "[1,2.5e-3,null,true,false]", "18446744073709551615"] {
+        for good in ["{}", "[]", "0", "-0", "0.00e-999", "1E2", "\"é\\ud83d\\ude00\"", "[1,2.5e-3,null,true,false]", "18446744073709551615"]
+        {
             assert_eq!(validate(format!(" \n{good}\t").as_bytes()), Ok(good));
         }
         let deep = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
@@ -221,6 +236,7 @@ mod tests {
         assert_eq!(fault(r#"["\ud800"]"#), ("#/0".into(), FaultKind::LoneSurrogate));
         assert_eq!(fault(r#"["\udc00\ud800"]"#).1, FaultKind::LoneSurrogate);
         assert_eq!(fault("[1e400]").1, FaultKind::NumberOutOfRange);
+        assert_eq!(fault("[0.01e-400]").1, FaultKind::NumberOutOfRange);
         assert_eq!(fault("18446744073709551616").1, FaultKind::NumberOutOfRange);
         assert_eq!(fault("-9223372036854775809").1, FaultKind::NumberOutOfRange);
         assert_eq!(fault(&"[".repeat(MAX_DEPTH + 1)).1, FaultKind::TooDeep { limit: MAX_DEPTH });
@@ -270,6 +286,17 @@ mod tests {
         assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value)));
         assert_eq!(elements(" [1, \"a,b\" ,{},[ ]]".trim()).collect::<Vec<_>>(), ["1", "\"a,b\"", "{}", "[ ]"]);
         assert_eq!(elements("[]").count() + members("{ }").count(), 0);
+    }
+
+    #[test]
+    fn faults_are_few_and_short_whatever_came() {
+        let many: Vec<String> = (0..1000).map(|index| format!("\"m{index}\":1")).collect();
+        assert_eq!(Object::read(&format!("{{{}}}", many.join(","))).unwrap().unknown().len(), MAX_FAULTS);
+        let long = format!("{{\"{}\":1}}", "\u{80}".repeat(100_000));
+        let pointer = Object::read(&long).unwrap().unknown().remove(0).pointer;
+        assert!(pointer.len() < 600 && pointer.ends_with('…'), "{}", pointer.len());
+        let deep = format!("{}\u{0}{}", "{\"".to_owned() + &"n".repeat(300) + "\":", "");
+        assert!(validate(deep.repeat(3).as_bytes()).unwrap_err().pointer.len() < 600);
     }
 
     #[test]

@@ -261,7 +261,9 @@ impl Validator<'_> {
         let fits = if integer {
             number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok()
         } else {
-            number.parse::<f64>().is_ok_and(f64::is_finite)
+            // What is too small for f64 would be read as zero.
+            let is_zero = number.split(['e', 'E']).next().is_some_and(|digits| !digits.bytes().any(|byte| matches!(byte, b'1'..=b'9')));
+            number.parse::<f64>().is_ok_and(|value| value.is_finite() && (value != 0.0 || is_zero))
         };
         if fits { Ok(()) } else { Err(FaultKind::NumberOutOfRange) }
     }

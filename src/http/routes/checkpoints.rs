@@ -197,7 +197,7 @@ fn page(list: &CheckpointList) -> Result<Response> {
     request_body(content = CheckpointWrite, content_type = "application/json"),
     responses((status = 201, description = "Made", body = CheckpointView)))]
 async fn create_checkpoint(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StateBody>) -> Result<Response> {
-    let input = CheckpointInput::parse(write.document_or_empty()?)?;
+    let input = write.read_or_empty(CheckpointInput::parse).await?;
     let checkpoint = input.id.unwrap_or_else(|| CheckpointId::generate(state.clock.now()));
     let done = state.services.checkpoints.create(&write.request, CheckpointKey { state: key, checkpoint }, input.checkpoint).await?;
     Ok(answer::written(done, write.minimal))
@@ -250,7 +250,7 @@ async fn get_checkpoint(
     CheckpointPath(key): CheckpointPath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    answer::read(&headers, state.services.checkpoints.get(&caller, key, headers.freshness).await?)
+    answer::read(&headers, state.services.checkpoints.get(&caller, key, headers.freshness).await)
 }
 
 /// Delete a checkpoint
@@ -288,7 +288,7 @@ async fn fork_checkpoint(
     CheckpointPath(key): CheckpointPath,
     write: Write<SmallBody>,
 ) -> Result<Response> {
-    let target = fork_target(write.document()?)?;
+    let target = write.read(fork_target).await?;
     Ok(answer::written(state.services.checkpoints.fork(&write.request, key, target).await?, write.minimal))
 }
 

@@ -18,7 +18,7 @@ pub(in crate::http) fn add(api: Api) -> Api {
 }
 
 fn document(text: bytes::Bytes) -> Response {
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], text).into_response()
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "private, no-cache")], text).into_response()
 }
 
 /// Get the API document

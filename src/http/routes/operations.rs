@@ -68,7 +68,7 @@ struct IssuerReadiness {
 /// The limits of requests, documents and lists.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Limits, example = json!({
-    "state_body_bytes": 8_388_608, "body_bytes": 1_048_576, "header_bytes": 32_768, "uri_bytes": 8192, "depth": 64, "id_bytes": 128, "user_id_bytes": 255, "name_bytes": 256,
+    "state_body_bytes": 8_388_608, "body_bytes": 1_048_576, "header_bytes": 32_768, "headers": 256, "uri_bytes": 8192, "depth": 64, "id_bytes": 128, "user_id_bytes": 255, "name_bytes": 256,
     "description_bytes": 1024, "tokens_per_place": 10_000, "page_items": 1000, "page_items_default": 50, "page_bytes": 4_194_304, "batch_names": 1000,
     "ttl_seconds": 315_360_000, "idempotency_key_bytes": 255, "idempotency_seconds": 86_400, "requests_in_flight": 1024, "request_timeout_ms": 5000
 }))]
@@ -79,6 +79,8 @@ struct LimitsView {
     body_bytes: usize,
     /// Bytes of all request headers together.
     header_bytes: usize,
+    /// Request headers.
+    headers: usize,
     /// Bytes of path and query.
     uri_bytes: usize,
     /// Levels that arrays and objects nest in a body.
@@ -109,7 +111,7 @@ struct LimitsView {
     idempotency_seconds: i64,
     /// Requests at work at the same time.
     requests_in_flight: usize,
-    /// Milliseconds that a request may take.
+    /// Milliseconds that a request may take, the time for its body not counted.
     request_timeout_ms: u64,
 }
 
@@ -143,6 +145,7 @@ async fn get_limits(FromState(state): FromState<AppState>) -> Result<Response> {
         state_body_bytes: limits.state_body_bytes,
         body_bytes: limits.body_bytes,
         header_bytes: server.max_header_bytes,
+        headers: server.max_headers,
         uri_bytes: server.max_uri_bytes,
         depth: document::MAX_DEPTH,
         id_bytes: id::MAX_ID_BYTES,

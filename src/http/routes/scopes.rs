@@ -189,7 +189,7 @@ async fn list_variables(
     request_body(content = VariableBatchWrite, content_type = "application/json"),
     responses((status = 200, description = "Written", body = BatchView)))]
 async fn write_variables(FromState(state): FromState<AppState>, ScopePath(scope): ScopePath, write: Write<SmallBody>) -> Result<Response> {
-    let batch = VariableBatch::parse(write.document()?).map_err(refused)?;
+    let batch = write.read(|body| VariableBatch::parse(body).map_err(refused)).await?;
     let (record, replayed) = state.services.variables.batch(&write.request, scope, batch).await?;
     let set = record.set.iter().map(VariableView::of).collect::<Result<_>>()?;
     answer::done(&BatchView { set, deleted: record.deleted.iter().map(VariableName::as_str).collect() }, write.minimal, replayed)

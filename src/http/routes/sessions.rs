@@ -198,7 +198,7 @@ fn with_expiry(mut response: Response, expires_at: Timestamp) -> Response {
     request_body(content = SessionCreate, content_type = "application/json"),
     responses((status = 201, description = "Begun", body = SessionView)))]
 async fn create_session(FromState(state): FromState<AppState>, write: Write<SmallBody>) -> Result<Response> {
-    let input = SessionInput::parse(write.document()?, true)?;
+    let input = write.read(|body| SessionInput::parse(body, true)).await?;
     let id = input.id.unwrap_or_else(|| SessionId::generate(state.clock.now()));
     let done = state.services.sessions.create(&write.request, id, input.owner, input.document).await?;
     Ok(written(done, write.minimal))
@@ -211,7 +211,7 @@ async fn create_session(FromState(state): FromState<AppState>, write: Write<Smal
     request_body(content = SessionWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = SessionView), (status = 201, description = "Begun", body = SessionView)))]
 async fn put_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallBody>) -> Result<Response> {
-    let input = SessionInput::parse(write.document()?, false)?;
+    let input = write.read(|body| SessionInput::parse(body, false)).await?;
     Ok(written(state.services.sessions.put(&write.request, id, input.document).await?, write.minimal))
 }
 
@@ -225,7 +225,7 @@ async fn put_session(FromState(state): FromState<AppState>, SessionPath(id): Ses
         (JsonPatch = "application/json-patch+json"))),
     responses((status = 200, description = "Patched", body = SessionView)))]
 async fn patch_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallPatch>) -> Result<Response> {
-    Ok(written(state.services.sessions.patch(&write.request, id, write.patch()?).await?, write.minimal))
+    Ok(written(state.services.sessions.patch(&write.request, id, write.patch().await?).await?, write.minimal))
 }
 
 /// Load a session
@@ -239,8 +239,15 @@ async fn get_session(
     SessionPath(id): SessionPath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    let read = state.services.sessions.get(&caller, id, headers.freshness).await?;
-    Ok(with_expiry(answer::read(&headers, read.representation)?, read.expires_at))
+    let (representation, expires_at) = match state.services.sessions.get(&caller, id, headers.freshness).await {
+        Ok(read) => (Ok(read.representation), Some(read.expires_at)),
+        Err(error) => (Err(error), None),
+    };
+    let response = answer::read(&headers, representation)?;
+    Ok(match expires_at {
+        Some(expires_at) => with_expiry(response, expires_at),
+        None => response,
+    })
 }
 
 /// End a session
@@ -259,7 +266,7 @@ async fn delete_session(FromState(state): FromState<AppState>, SessionPath(id): 
     request_body(content = SessionExtension, content_type = "application/json"),
     responses((status = 200, description = "Extended", body = SessionView)))]
 async fn extend_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallBody>) -> Result<Response> {
-    let seconds = extension(write.document()?)?;
+    let seconds = write.read(extension).await?;
     Ok(written(state.services.sessions.extend(&write.request, id, seconds).await?, write.minimal))
 }
 

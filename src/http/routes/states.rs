@@ -253,7 +253,7 @@ pub(in crate::http) fn render(record: &StateRecord) -> Result<Rendered> {
     request_body(content = StateWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = StateView), (status = 201, description = "Created", body = StateView)))]
 async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StateBody>) -> Result<Response> {
-    let document = StateDocument::parse(write.document()?)?;
+    let document = write.read(StateDocument::parse).await?;
     let done = state.services.states.put(&write.request, key, document).await?;
     Ok(answer::written(done, write.minimal))
 }
@@ -268,7 +268,7 @@ async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StateP
         (JsonPatch = "application/json-patch+json"))),
     responses((status = 200, description = "Patched", body = StateView)))]
 async fn patch_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StatePatch>) -> Result<Response> {
-    let done = state.services.states.patch(&write.request, key, write.patch()?).await?;
+    let done = state.services.states.patch(&write.request, key, write.patch().await?).await?;
     Ok(answer::written(done, write.minimal))
 }
 
@@ -289,13 +289,13 @@ async fn get_state(
     headers: ReadHeaders,
 ) -> Result<Response> {
     let states = &state.services.states;
-    let representation = match (query.version("version")?, query.time("at")?) {
+    let found = match (query.version("version")?, query.time("at")?) {
         (Some(_), Some(_)) => return Err(Error::new(Code::InvalidParameter, "The parameters version and at exclude each other.")),
-        (Some(version), None) => states.get_version(&caller, &key, version).await?,
-        (None, Some(at)) => states.get_at(&caller, &key, at).await?,
-        (None, None) => states.get(&caller, key, headers.freshness).await?,
+        (Some(version), None) => states.get_version(&caller, &key, version).await,
+        (None, Some(at)) => states.get_at(&caller, &key, at).await,
+        (None, None) => states.get(&caller, key, headers.freshness).await,
     };
-    answer::read(&headers, representation)
+    answer::read(&headers, found)
 }
 
 /// Delete a state
@@ -342,5 +342,5 @@ async fn get_state_version(
     StateVersionPath(key, version): StateVersionPath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    answer::read(&headers, state.services.states.get_version(&caller, &key, version).await?)
+    answer::read(&headers, state.services.states.get_version(&caller, &key, version).await)
 }

@@ -181,7 +181,7 @@ pub(in crate::http) fn render(record: &VariableRecord) -> Result<Rendered> {
     request_body(content = VariableWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = VariableView), (status = 201, description = "Created", body = VariableView)))]
 async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): VariablePath, write: Write<SmallBody>) -> Result<Response> {
-    let input = VariableInput::parse(write.document()?)?;
+    let input = write.read(VariableInput::parse).await?;
     Ok(answer::written(state.services.variables.put(&write.request, key, input).await?, write.minimal))
 }
 
@@ -199,7 +199,7 @@ async fn patch_variable(
     VariablePath(key): VariablePath,
     write: Write<SmallPatch>,
 ) -> Result<Response> {
-    Ok(answer::written(state.services.variables.patch(&write.request, key, write.patch()?).await?, write.minimal))
+    Ok(answer::written(state.services.variables.patch(&write.request, key, write.patch().await?).await?, write.minimal))
 }
 
 /// Increment a variable
@@ -213,7 +213,7 @@ async fn increment_variable(
     VariablePath(key): VariablePath,
     write: Write<SmallBody>,
 ) -> Result<Response> {
-    let by = increment(write.document_or_empty()?)?;
+    let by = write.read_or_empty(increment).await?;
     Ok(answer::written(state.services.variables.increment(&write.request, key, by).await?, write.minimal))
 }
 
@@ -236,7 +236,7 @@ async fn get_variable(
     VariablePath(key): VariablePath,
     headers: ReadHeaders,
 ) -> Result<Response> {
-    answer::read(&headers, state.services.variables.get(&caller, key, headers.freshness).await?)
+    answer::read(&headers, state.services.variables.get(&caller, key, headers.freshness).await)
 }
 
 /// Delete a variable
