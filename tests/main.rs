@@ -26,6 +26,8 @@ mod postgres;
 #[cfg(test)]
 mod postgres_memory;
 #[cfg(test)]
+mod postgres_plans;
+#[cfg(test)]
 mod postgres_sweep;
 #[cfg(test)]
 mod process;

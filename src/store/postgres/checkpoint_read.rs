@@ -1,6 +1,7 @@
 //! Reading checkpoints. All go through the head: those of another incarnation of the execution are not there.
 
 use sqlx::postgres::PgRow;
+use sqlx::query::Query;
 use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
@@ -15,20 +16,47 @@ use crate::domain::version::Version;
 use crate::store::{CheckpointPage, Lookup};
 
 const ONE: &str = "
-    SELECT c.version, c.state_version, c.created_at, c.created_by, c.size, c.label, c.metadata, c.body, c.deleted
-    FROM execution_state x JOIN checkpoint c ON c.tenant_id = $1 AND c.state_id = x.state_id AND c.checkpoint_id = $4
+    SELECT c.* FROM execution_state x CROSS JOIN LATERAL (
+      SELECT y.version, y.state_version, y.created_at, y.created_by, y.size, y.label, y.metadata, y.body, y.deleted
+      FROM checkpoint y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.checkpoint_id = $4 LIMIT 1) c
     WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
 
-/// Newest first, behind the position $3 to $5 and not older than $2, cut where the metadata before a row have filled a page. `found`
-/// counts one row more than the page may hold. Within one execution its key gives the rows; else the order of the list.
-macro_rules! page {
-    ($from:literal) => {
+/// Whether `$table` is live, newer than $2, and behind the position $3 to $5.
+macro_rules! behind {
+    ($table:literal) => {
         concat!(
-            "WITH found AS MATERIALIZED (
-               SELECT c.state_id, c.checkpoint_id, c.created_at, octet_length(c.metadata) AS size FROM ",
-            $from,
-            " AND NOT c.deleted AND c.created_at > $2 AND c.created_at <= $3 AND (c.created_at, c.state_id, c.checkpoint_id) < ($3, $4, $5)
-               ORDER BY c.created_at DESC, c.state_id DESC, c.checkpoint_id DESC LIMIT $6 + 1),
+            " AND NOT ",
+            $table,
+            ".deleted AND ",
+            $table,
+            ".created_at > $2 AND ",
+            $table,
+            ".created_at <= $3
+              AND (",
+            $table,
+            ".created_at, ",
+            $table,
+            ".state_id, ",
+            $table,
+            ".checkpoint_id) < ($3, $4, $5)
+              ORDER BY ",
+            $table,
+            ".created_at DESC, ",
+            $table,
+            ".state_id DESC, ",
+            $table,
+            ".checkpoint_id DESC LIMIT $6 + 1"
+        )
+    };
+}
+
+/// Newest first, cut where the metadata before a row have filled a page. `found` counts one row more than the page may hold.
+macro_rules! page {
+    ($($found:expr),+) => {
+        concat!(
+            "WITH found AS MATERIALIZED (",
+            $($found,)+
+            "),
              page AS MATERIALIZED (
                SELECT * FROM (SELECT state_id, checkpoint_id, row_number() OVER w AS position, sum(size) OVER w - size AS before
                               FROM found WINDOW w AS (ORDER BY created_at DESC, state_id DESC, checkpoint_id DESC)) f
@@ -42,16 +70,32 @@ macro_rules! page {
     };
 }
 
-const OF_EXECUTION: &str = page!(
-    "execution_state x JOIN checkpoint c ON c.tenant_id = $1 AND c.state_id = x.state_id
-     WHERE x.tenant_id = $1 AND x.workflow_id = $8 AND x.execution_id = $9"
-);
+/// The checkpoints whose incarnations are those of their heads, with `$filter`.
+macro_rules! found {
+    ($filter:literal) => {
+        concat!(
+            "SELECT c.state_id, c.checkpoint_id, c.created_at, octet_length(c.metadata) AS size FROM checkpoint c
+               JOIN LATERAL (SELECT y.state_id FROM execution_state y WHERE y.tenant_id = $1 AND y.workflow_id = c.workflow_id
+                               AND y.execution_id = c.execution_id LIMIT 1) x ON x.state_id = c.state_id
+             WHERE c.tenant_id = $1",
+            $filter,
+            behind!("c")
+        )
+    };
+}
 
-const OF_ALL: &str = page!(
-    "checkpoint c
-       JOIN LATERAL (SELECT y.state_id FROM execution_state y WHERE y.tenant_id = $1 AND y.workflow_id = c.workflow_id
-                       AND y.execution_id = c.execution_id LIMIT 1) x ON x.state_id = c.state_id
-     WHERE c.tenant_id = $1 AND ($8::text IS NULL OR c.workflow_id = $8) AND ($9::text IS NULL OR c.execution_id = $9)"
+/// Each of the lists has its index.
+const OF_ALL: &str = page!(found!(""));
+const OF_WORKFLOW: &str = page!(found!(" AND c.workflow_id = $8"));
+const OF_EXECUTION_ID: &str = page!(found!(" AND c.execution_id = $8"));
+
+/// Of one execution its incarnation gives the rows, and OFFSET keeps the planner from looking for them in the order of another list.
+const OF_EXECUTION: &str = page!(
+    "SELECT c.* FROM execution_state x CROSS JOIN LATERAL (
+       SELECT y.state_id, y.checkpoint_id, y.created_at, octet_length(y.metadata) AS size, y.deleted FROM checkpoint y
+       WHERE y.tenant_id = $1 AND y.state_id = x.state_id OFFSET 0) c
+     WHERE x.tenant_id = $1 AND x.workflow_id = $8 AND x.execution_id = $9",
+    behind!("c")
 );
 
 /// Reads one checkpoint.
@@ -101,20 +145,23 @@ impl Work for ListCheckpoints<'_> {
 
     async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
         let query = self.query;
-        let of_one = query.workflow.is_some() && query.execution.is_some();
+        let (workflow, execution) = (query.workflow.as_ref().map(WorkflowId::as_str), query.execution.as_ref().map(ExecutionId::as_str));
+        let (statement, names) = match (workflow, execution) {
+            (None, None) => (OF_ALL, vec![]),
+            (Some(workflow), None) => (OF_WORKFLOW, vec![workflow]),
+            (None, Some(execution)) => (OF_EXECUTION_ID, vec![execution]),
+            (Some(workflow), Some(execution)) => (OF_EXECUTION, vec![workflow, execution]),
+        };
         let after = query.after.as_ref();
-        let rows = sqlx::query(if of_one { OF_EXECUTION } else { OF_ALL })
+        let statement = sqlx::query(statement)
             .bind(self.tenant.as_str())
             .bind(query.created_after.unwrap_or(FIRST_MOMENT))
             .bind(after.map_or(LAST_MOMENT, |position| position.created_at))
             .bind(after.map_or(i64::MAX, |position| position.incarnation))
             .bind(after.map_or("", |position| position.checkpoint.as_str()))
             .bind(i64::try_from(query.limit).unwrap_or(i64::MAX - 1))
-            .bind(i64::try_from(MAX_PAGE_BYTES).unwrap_or(i64::MAX))
-            .bind(query.workflow.as_ref().map(WorkflowId::as_str))
-            .bind(query.execution.as_ref().map(ExecutionId::as_str))
-            .fetch_all(connection)
-            .await?;
+            .bind(i64::try_from(MAX_PAGE_BYTES).unwrap_or(i64::MAX));
+        let rows = names.into_iter().fold(statement, Query::bind).fetch_all(connection).await?;
         let items = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
         let position = match (rows.last(), items.last()) {
             (Some(row), Some(item)) => Some(CheckpointPosition {

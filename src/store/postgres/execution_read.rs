@@ -19,10 +19,9 @@ const WORKFLOWS: &str = "
       SELECT (SELECT x.workflow_id FROM execution_state x WHERE x.tenant_id = $1 AND x.workflow_id > t.workflow_id
               ORDER BY x.workflow_id LIMIT 1)
       FROM t WHERE t.workflow_id IS NOT NULL)
-    SELECT t.workflow_id FROM t
-    WHERE t.workflow_id IS NOT NULL
-      AND EXISTS (SELECT FROM execution_state x WHERE x.tenant_id = $1 AND x.workflow_id = t.workflow_id AND NOT x.deleted)
-    LIMIT $3";
+    SELECT t.workflow_id FROM t CROSS JOIN LATERAL (
+      SELECT FROM execution_state x WHERE x.tenant_id = $1 AND x.workflow_id = t.workflow_id AND NOT x.deleted LIMIT 1) x
+    WHERE t.workflow_id IS NOT NULL LIMIT $3";
 
 const BY_ID: &str = "
     SELECT x.execution_id, x.state_id, x.version, x.status, x.created_at, x.updated_at, x.listed_at FROM execution_state x

@@ -192,7 +192,8 @@ pub(super) const PUT: &str = concat!(
 /// Arrays from $4: row number, session, expected, actor, request, key, fingerprint, reach, seconds to add; then $13, what no session
 /// outlives.
 ///
-/// The row is locked first, in order; the locked row decides. Whatever is expected of a session that is not there: it is not there.
+/// The rows are locked first, in order; the locked row decides. It is written by ON CONFLICT too (see `state_sql`), to which `ttl_ms`
+/// carries the seconds. Whatever is expected of a session that is not there: it is not there.
 pub(super) const EXTEND: &str = concat!(
     "WITH moment AS MATERIALIZED (SELECT clock_timestamp() + $2::int8 * interval '1 microsecond' AS at),
     i AS MATERIALIZED (
@@ -204,21 +205,24 @@ pub(super) const EXTEND: &str = concat!(
     seen_keys!(),
     "),
     lk AS MATERIALIZED (
-      SELECT x.session_id, x.version, s.n, s.expected, x.deleted OR x.expires_at <= m.at OR coalesce(x.subject <> s.reach, false) AS gone
-      FROM seen s CROSS JOIN moment m JOIN session x ON x.tenant_id = $1 AND x.session_id = s.id
-      WHERE s.kv IS NULL ORDER BY x.session_id FOR NO KEY UPDATE OF x),
+      SELECT s.n, s.id, s.expected, x.version, x.deleted OR x.expires_at <= m.at OR coalesce(x.subject <> s.reach, false) AS gone
+      FROM (SELECT * FROM seen WHERE kv IS NULL ORDER BY id) s CROSS JOIN moment m CROSS JOIN LATERAL (
+        SELECT y.version, y.deleted, y.expires_at, y.subject FROM session y WHERE y.tenant_id = $1 AND y.session_id = s.id LIMIT 1
+        FOR NO KEY UPDATE) x),
     h AS (
-      UPDATE session x SET version = x.version + 1, applied = true,
-             updated_at = greatest(m.at, x.updated_at + interval '1 microsecond'),
-             expires_at = least(x.expires_at + i.additional * interval '1 second', x.max_expires_at, $13),
-             written_expires_at = least(x.expires_at + i.additional * interval '1 second', x.max_expires_at, $13)
+      INSERT INTO session AS x (tenant_id, session_id, subject, version, created_version, ttl_ms, created_at, updated_at, expires_at,
+                                written_expires_at, sweep_at, sliding)
+      SELECT $1, lk.id, '', lk.version, lk.version, i.additional, m.at, m.at, m.at, m.at, m.at, false
       FROM lk JOIN i ON i.n = lk.n CROSS JOIN moment m
-      WHERE x.tenant_id = $1 AND x.session_id = lk.session_id AND NOT lk.gone
-        AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
-      RETURNING lk.n, i.actor, i.request_id, x.data, ",
+      WHERE NOT lk.gone AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version)) ORDER BY lk.id
+      ON CONFLICT (tenant_id, session_id) DO UPDATE SET version = x.version + 1, applied = true,
+        updated_at = greatest(EXCLUDED.updated_at, x.updated_at + interval '1 microsecond'),
+        expires_at = least(x.expires_at + EXCLUDED.ttl_ms * interval '1 second', x.max_expires_at, $13),
+        written_expires_at = least(x.expires_at + EXCLUDED.ttl_ms * interval '1 second', x.max_expires_at, $13)
+      RETURNING x.data, ",
     record!("x"),
     "),
-    r AS MATERIALIZED (SELECT * FROM h ORDER BY n),
+    r AS MATERIALIZED (SELECT h.*, i.n, i.actor, i.request_id FROM h JOIN i ON i.id = h.session_id ORDER BY i.n),
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 3, 2, session_id, '', version, request_id, actor, updated_at FROM r ORDER BY n)
@@ -247,18 +251,22 @@ pub(super) const DELETE: &str = concat!(
     seen_keys!(),
     "),
     lk AS MATERIALIZED (
-      SELECT x.session_id, x.version, s.n, s.expected, x.deleted OR x.expires_at <= m.at OR coalesce(x.subject <> s.reach, false) AS gone
-      FROM seen s CROSS JOIN moment m JOIN session x ON x.tenant_id = $1 AND x.session_id = s.id
-      WHERE s.kv IS NULL ORDER BY x.session_id FOR NO KEY UPDATE OF x),
+      SELECT s.n, s.id, s.expected, x.version, x.deleted OR x.expires_at <= m.at OR coalesce(x.subject <> s.reach, false) AS gone
+      FROM (SELECT * FROM seen WHERE kv IS NULL ORDER BY id) s CROSS JOIN moment m CROSS JOIN LATERAL (
+        SELECT y.version, y.deleted, y.expires_at, y.subject FROM session y WHERE y.tenant_id = $1 AND y.session_id = s.id LIMIT 1
+        FOR NO KEY UPDATE) x),
     h AS (
-      UPDATE session x SET version = x.version + 1, deleted = true, applied = true, data = NULL,
-             updated_at = greatest(m.at, x.updated_at + interval '1 microsecond'),
-             sweep_at = date_trunc('hour', m.at + $3::int8 * interval '1 second') + interval '1 hour'
-      FROM lk JOIN i ON i.n = lk.n CROSS JOIN moment m
-      WHERE x.tenant_id = $1 AND x.session_id = lk.session_id AND NOT lk.gone
-        AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version))
-      RETURNING lk.n, x.session_id, x.version, x.updated_at, i.actor, i.request_id, i.idem, i.fingerprint),
-    r AS MATERIALIZED (SELECT h.*, true AS applied FROM h ORDER BY n),
+      INSERT INTO session AS x (tenant_id, session_id, subject, version, created_version, ttl_ms, created_at, updated_at, expires_at,
+                                written_expires_at, sweep_at, sliding)
+      SELECT $1, lk.id, '', lk.version, lk.version, 0, m.at, m.at, m.at, m.at,
+             date_trunc('hour', m.at + $3::int8 * interval '1 second') + interval '1 hour', false
+      FROM lk CROSS JOIN moment m
+      WHERE NOT lk.gone AND (lk.expected IS NULL OR lk.expected IN (-1, lk.version)) ORDER BY lk.id
+      ON CONFLICT (tenant_id, session_id) DO UPDATE SET version = x.version + 1, deleted = true, applied = true, data = NULL,
+        updated_at = greatest(EXCLUDED.updated_at, x.updated_at + interval '1 microsecond'), sweep_at = EXCLUDED.sweep_at
+      RETURNING x.session_id, x.version, x.updated_at),
+    r AS MATERIALIZED (
+      SELECT h.*, i.n, i.actor, i.request_id, i.idem, i.fingerprint, true AS applied FROM h JOIN i ON i.id = h.session_id ORDER BY i.n),
     l AS (
       INSERT INTO change_log (tenant_id, kind, op, k1, k2, version, request_id, actor, at)
       SELECT $1, 3, 3, session_id, '', version, request_id, actor, updated_at FROM r ORDER BY n),

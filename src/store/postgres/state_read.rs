@@ -43,9 +43,11 @@ const PAST: &str = "
 const AT: &str = "
     SELECT $4::timestamptz > clock_timestamp() + $5::int8 * interval '1 microsecond' AS is_future, coalesce(v.deleted, true) AS is_absent,
            v.version, v.body, v.created_at, v.at, v.actor, v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
-    FROM (SELECT) one LEFT JOIN LATERAL (
-      SELECT y.* FROM execution_state x JOIN state_version y ON y.tenant_id = $1 AND y.state_id = x.state_id
-      WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3 AND y.at <= $4 ORDER BY y.version DESC LIMIT 1) v ON true";
+    FROM (SELECT) one
+      LEFT JOIN execution_state x ON x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3
+      LEFT JOIN LATERAL (
+        SELECT y.* FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.at <= $4
+        ORDER BY y.version DESC LIMIT 1) v ON true";
 
 const NEWEST_FIRST: &str = "
     SELECT v.* FROM execution_state x CROSS JOIN LATERAL (
