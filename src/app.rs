@@ -13,6 +13,7 @@ use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, Devel
 use crate::http::{self, AppState, Shared};
 use crate::jobs::sweep;
 use crate::lifecycle::Lifecycle;
+use crate::service::collector::Levels;
 use crate::service::{Memory, Services};
 use crate::store::migrate::MigrationReport;
 use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore};
@@ -118,10 +119,12 @@ impl App {
         let surface = http::surface(!own_port)?;
         let memory = Memory::new(Arc::clone(&store), local, lifecycle.clone(), config.limits.idempotency_wait_ms.into(), clock.clone());
         let services = Services::new(&memory, http::renderers());
+        let mut metrics = Metrics::new();
+        metrics.registry_mut().register_collector(Box::new(Levels::new(services.operations.clone())));
         let state = AppState::new(Shared {
             services: services.clone(),
             authenticator,
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(metrics),
             places: Arc::new(Semaphore::new(config.server.max_in_flight)),
             documents: surface.documents,
             clock,

@@ -1,6 +1,7 @@
 //! Use cases. The one place where store and cache meet; handlers and jobs call these and nothing below.
 
 pub mod checkpoints;
+pub mod collector;
 pub mod effective;
 pub mod executions;
 pub mod health;
