@@ -138,7 +138,11 @@ async fn a_restore_is_a_new_version(app: TestApp) {
     ada.put(STATE, marking(9)).send().await.expect(200);
     let restored = ada.post(&format!("{CHECKPOINTS}/c1/restore"), "").send().await.expect(200);
     assert_eq!(restored.etag(), "\"3\"");
-    assert!(restored.text().contains(r#"{"p": 1 ,"q":[ 1E2]}"#) && restored.text().contains(r#"{"z":1,  "a":0.10}"#), "{}", restored.text());
+    assert!(
+        restored.text().contains(r#"{"p": 1 ,"q":[ 1E2]}"#) && restored.text().contains(r#"{"z":1,  "a":0.10}"#),
+        "{}",
+        restored.text()
+    );
     let json = restored.json();
     for member in ["marking", "status", "metadata", "schema_version", "created_at"] {
         assert_eq!(json[member], first[member], "{member}");

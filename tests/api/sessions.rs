@@ -80,7 +80,10 @@ async fn a_session_begins_and_comes_back_byte_for_byte(app: TestApp) {
     let chosen = chosen.send().await.expect(201);
     assert_eq!(chosen.header("location"), Some("/sessions/s1"));
     let body = chosen.json();
-    assert_eq!((&body["data"], &body["ttl_seconds"], &body["sliding"], &body["max_ttl_seconds"]), (&Value::Null, &json!(1), &json!(true), &json!(9)));
+    assert_eq!(
+        (&body["data"], &body["ttl_seconds"], &body["sliding"], &body["max_ttl_seconds"]),
+        (&Value::Null, &json!(1), &json!(true), &json!(9))
+    );
     assert!(chosen.text().contains(r#""data":null"#));
     let minimal = ada.post("/sessions", r#"{"session_id":"s2","data":1}"#).header("prefer", "return=minimal").send().await.expect(204);
     assert_eq!((minimal.etag(), minimal.header("preference-applied")), ("\"1\"", Some("return=minimal")));
@@ -210,7 +213,8 @@ async fn a_patch_restarts_the_clock_only_when_it_says_so(app: TestApp) {
     let data = ada.merge("/sessions/s1", r#"{"data":{"a":2}}"#).send().await.expect(200);
     assert_eq!((data.etag(), expiry(&data)), ("\"2\"", expiry(&begun)));
     assert!(data.text().contains("[ 1E2]"), "{}", data.text());
-    let operated = ada.operate("/sessions/s1", r#"[{"op":"add","path":"/data/ttl_seconds","value":1},{"op":"replace","path":"/sliding","value":true}]"#);
+    let operated = ada
+        .operate("/sessions/s1", r#"[{"op":"add","path":"/data/ttl_seconds","value":1},{"op":"replace","path":"/sliding","value":true}]"#);
     let operated = operated.send().await.expect(200);
     assert_eq!((expiry(&operated), operated.json()["sliding"].as_bool()), (expiry(&begun), Some(true)));
     let merged = ada.merge("/sessions/s1", r#"{"ttl_seconds":1000}"#).send().await.expect(200);
@@ -377,7 +381,12 @@ async fn bad_sessions_are_refused(app: TestApp) {
         // A save takes neither: the path and the token say them.
         ada.put("/sessions/s1", body).send().await.problem(400, "unknown_member");
     }
-    ada.post("/sessions", r#"{"data":1}"#).without("content-type").header("content-type", "text/plain").send().await.problem(415, "unsupported_media_type");
+    ada.post("/sessions", r#"{"data":1}"#)
+        .without("content-type")
+        .header("content-type", "text/plain")
+        .send()
+        .await
+        .problem(415, "unsupported_media_type");
     let large = format!(r#"{{"data":"{}"}}"#, "x".repeat(1024 * 1024));
     assert_eq!(ada.put("/sessions/s1", large).send().await.problem(413, "body_too_large").json()["limit"], 1024 * 1024);
     ada.put("/sessions/a%2Fb", r#"{"data":1}"#).send().await.problem(400, "invalid_id");

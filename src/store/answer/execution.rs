@@ -61,8 +61,7 @@ pub fn from_checkpoint(record: &CheckpointRecord) -> Result<String> {
 pub fn to_checkpoint(state: &StateKey, text: &str) -> Result<CheckpointRecord> {
     let answer: CheckpointAnswer<'_> = read(text)?;
     let document = StateDocument::from_stored(answer.document.into_owned()).ok_or_else(|| corrupt("answer has no state".into()))?;
-    let checkpoint =
-        CheckpointId::parse(&answer.checkpoint_id).map_err(|_| corrupt("answer has a checkpoint id that is none".into()))?;
+    let checkpoint = CheckpointId::parse(&answer.checkpoint_id).map_err(|_| corrupt("answer has a checkpoint id that is none".into()))?;
     let item = CheckpointItem {
         key: CheckpointKey { state: state.clone(), checkpoint },
         version: version(answer.version)?,
@@ -96,8 +95,7 @@ pub fn to_removed_execution(text: &str) -> Result<RemovedExecution> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::{CheckpointId, ExecutionId, WorkflowId};
-    use crate::domain::state::StateKey;
+    use crate::domain::id::{ExecutionId, WorkflowId};
     use crate::domain::version::Version;
     use crate::store::StoreError;
 

@@ -97,7 +97,14 @@ mod tests {
         (record.sliding, record.max_ttl_seconds) = (false, None);
         let good = from_session(&record).unwrap();
         assert_eq!(to_session(&good).unwrap(), record);
-        for bad in ["", "{}", &good.replace("\"life\":7", "\"life\":0"), &good.replace("s1", ".."), &good.replace(r#"f:1:ada\"\\"#, "me"), &good[1..]] {
+        for bad in [
+            "",
+            "{}",
+            &good.replace("\"life\":7", "\"life\":0"),
+            &good.replace("s1", ".."),
+            &good.replace(r#"f:1:ada\"\\"#, "me"),
+            &good[1..],
+        ] {
             assert!(matches!(to_session(bad), Err(StoreError::Corrupt { table: "idempotency", .. })), "{bad}");
         }
     }
