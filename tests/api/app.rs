@@ -224,6 +224,21 @@ impl Caller {
         self.call(Method::DELETE, path)
     }
 
+    /// A POST of this JSON text.
+    pub fn post(&self, path: &str, body: impl Into<Vec<u8>>) -> Call {
+        self.call(Method::POST, path).body(body).header("content-type", "application/json")
+    }
+
+    /// A PATCH with this merge patch.
+    pub fn merge(&self, path: &str, body: impl Into<Vec<u8>>) -> Call {
+        self.call(Method::PATCH, path).body(body).header("content-type", "application/merge-patch+json")
+    }
+
+    /// A PATCH with this JSON Patch.
+    pub fn operate(&self, path: &str, body: impl Into<Vec<u8>>) -> Call {
+        self.call(Method::PATCH, path).body(body).header("content-type", "application/json-patch+json")
+    }
+
     /// A PUT of this JSON text.
     pub fn put(&self, path: &str, body: impl Into<Vec<u8>>) -> Call {
         self.call(Method::PUT, path).body(body).header("content-type", "application/json")

@@ -46,13 +46,20 @@ impl Report {
     }
 }
 
-/// Makes what the document's examples are about, in this tenant.
-async fn prepare(site: &Site, operations: &[Declared], tenant: &str) {
+/// Makes what the document's examples are about, in this tenant, as this user; and what bob has there.
+async fn prepare(site: &Site, operations: &[Declared], tenant: &str, subject: &str) {
+    let (caller, bob) = (site.caller(tenant, subject, &all_but(&[])), site.caller(tenant, "bob", &all_but(&[])));
     for operation in operations.iter().filter(|operation| operation.method == Method::PUT) {
         let scopes = if operation.has_scope() { &[None, Some("global"), Some(BOB)][..] } else { &[None] };
         for scope in scopes {
-            operation.call(&site.admin(tenant), *scope).send().await.expect(201);
+            operation.call(&caller, *scope).send().await.expect(201);
         }
+        if operation.has_session() {
+            operation.call(&bob, Some(BOB)).send().await.expect(201);
+        }
+    }
+    for making in operations.iter().filter_map(|operation| operation.making(operations, &caller)) {
+        making.send().await.expect(201);
     }
 }
 
@@ -87,15 +94,21 @@ async fn run(site: &Site, document: &Value) -> Report {
 
     let ada = site.caller("acme", "ada", &all_but(&["delegate"]));
     let strangers = strangers(site, &guarded, &ada, "before").await;
-    prepare(site, &guarded, "acme").await;
+    prepare(site, &guarded, "acme", "admin").await;
     let before = everything(site, &guarded, "acme").await;
     for (operation, (tenant, user)) in guarded.iter().zip(&strangers) {
-        let calls = site.store.calls();
-        if let (Some(was), Some(is)) = (user, user_cell(operation, &ada).await) {
-            report.add(operation, "another user", saw_nothing(operation, was, &is));
-            // Also no call: how long the answer takes must not tell either.
-            report.add(operation, "another user", is_refused_with(&is, 404).and(is_untouched(calls, site.store.calls())));
-            report.add(operation, "another user", looks_absent(operation, &is, &own_cell(site, operation).await));
+        if let Some(was) = user {
+            report.add(operation, "another user", saw_nothing(operation, was, &user_cell(operation, &ada).await));
+        }
+        if operation.is_of_a_user() || operation.has_session() {
+            let begun = site.store.calls();
+            let is = user_cell(operation, &ada).await;
+            let calls = site.store.calls() - begun;
+            let own = own_cell(site, operation).await;
+            // How long the answer takes must not tell either: no call, or those that an absent one takes.
+            let usual = if operation.has_session() { site.store.calls() - begun - calls } else { 0 };
+            report.add(operation, "another user", is_refused_with(&is, 404).and(is_untouched(usual, calls)));
+            report.add(operation, "another user", looks_absent(operation, &is, &own));
         }
         if let Some(was) = tenant {
             let is = tenant_cell(site, operation, "after").await;
@@ -113,7 +126,7 @@ async fn run(site: &Site, document: &Value) -> Report {
 
     for (index, operation) in guarded.iter().enumerate() {
         let tenant = format!("exact-{index}");
-        prepare(site, &guarded, &tenant).await;
+        prepare(site, &guarded, &tenant, "ada").await;
         let permissions = operation.permissions();
         let caller = site.caller(&tenant, "ada", &permissions);
         report.add(operation, "exactly the permissions", is_success(&operation.call(&caller, None).send().await));
@@ -130,7 +143,10 @@ async fn strangers(site: &Site, operations: &[Declared], ada: &Caller, when: &st
     let mut seen = Vec::new();
     for operation in operations {
         let tenant = if operation.is_of_a_tenant() { Some(tenant_cell(site, operation, when).await) } else { None };
-        seen.push((tenant, user_cell(operation, ada).await));
+        // A save begins a session where none is, and its id may tell that it is taken.
+        let has_user = operation.is_of_a_user() || operation.lists_own() || operation.has_session() && !operation.saves_session();
+        let user = if has_user { Some(user_cell(operation, ada).await) } else { None };
+        seen.push((tenant, user));
     }
     seen
 }
@@ -141,11 +157,11 @@ async fn tenant_cell(site: &Site, operation: &Declared, when: &str) -> Answer {
     operation.call(&site.admin(&format!("{when}-{}-{id}", operation.method)), None).send().await
 }
 
-async fn user_cell(operation: &Declared, ada: &Caller) -> Option<Answer> {
-    if operation.has_scope() { Some(operation.call(ada, Some(BOB)).send().await) } else { None }
+async fn user_cell(operation: &Declared, ada: &Caller) -> Answer {
+    operation.call(ada, Some(BOB)).send().await
 }
 
-/// The user's own scope, in a tenant for each operation: nothing is there.
+/// The user's own scope or session, in a tenant for each operation: nothing is there.
 async fn own_cell(site: &Site, operation: &Declared) -> Answer {
     let id = operation.operation["operationId"].as_str().unwrap();
     let caller = site.caller(&format!("own-{}-{id}", operation.method), "ada", &all_but(&[]));
@@ -258,7 +274,7 @@ async fn an_answer_that_is_wrong_is_noticed() {
     let elsewhere = admin.get("/workflows/order/executions/e1/state?version=1").send().await;
     assert!(saw_nothing(get, &absent, &elsewhere).is_err(), "another code and detail");
     let before = everything(&site, &operations, "acme").await;
-    prepare(&site, &operations, "acme").await;
+    prepare(&site, &operations, "acme", "admin").await;
     let present = get.call(&admin, None).send().await;
     assert!(saw_nothing(get, &absent, &present).is_err() && saw_nothing(get, &present, &present).is_err());
     assert_ne!(before, everything(&site, &operations, "acme").await);

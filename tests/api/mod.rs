@@ -3,15 +3,21 @@
 pub mod app;
 mod auth_coverage;
 mod bad_input;
+mod checkpoints;
+mod executions;
 mod faults;
 mod idempotency;
 mod identity;
 mod openapi;
+mod patches;
 mod races;
 mod raw;
 mod round_trip;
+mod scopes;
+mod sessions;
 mod site;
 mod states;
+mod statistics;
 mod variables;
 
 /// Runs each test once for each store, with a server of its own.

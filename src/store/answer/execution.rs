@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::{corrupt, read, version, write};
 use crate::domain::checkpoint::{CheckpointItem, CheckpointKey, CheckpointRecord};
 use crate::domain::clock::Timestamp;
-use crate::domain::state::{RemovedExecution, StateDocument};
+use crate::domain::id::CheckpointId;
+use crate::domain::state::{RemovedExecution, StateDocument, StateKey};
 use crate::store::Result;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CheckpointAnswer<'a> {
+    checkpoint_id: Cow<'a, str>,
     version: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<Cow<'a, str>>,
@@ -40,6 +42,7 @@ struct RemovedExecutionAnswer {
 pub fn from_checkpoint(record: &CheckpointRecord) -> Result<String> {
     let item = &record.item;
     write(&CheckpointAnswer {
+        checkpoint_id: item.key.checkpoint.as_str().into(),
         version: item.version.get(),
         label: item.label.as_deref().map(Into::into),
         metadata: (&*item.metadata).into(),
@@ -51,15 +54,16 @@ pub fn from_checkpoint(record: &CheckpointRecord) -> Result<String> {
     })
 }
 
-/// The record that was kept for the checkpoint `key`.
+/// The record that was kept for a checkpoint of the execution `state`, with the id of then: the server may have made it.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt) when the text is not one that [`from_checkpoint`] wrote.
-pub fn to_checkpoint(key: &CheckpointKey, text: &str) -> Result<CheckpointRecord> {
+pub fn to_checkpoint(state: &StateKey, text: &str) -> Result<CheckpointRecord> {
     let answer: CheckpointAnswer<'_> = read(text)?;
     let document = StateDocument::from_stored(answer.document.into_owned()).ok_or_else(|| corrupt("answer has no state".into()))?;
+    let checkpoint = CheckpointId::parse(&answer.checkpoint_id).map_err(|_| corrupt("answer has a checkpoint id that is none".into()))?;
     let item = CheckpointItem {
-        key: key.clone(),
+        key: CheckpointKey { state: state.clone(), checkpoint },
         version: version(answer.version)?,
         label: answer.label.map(Cow::into_owned),
         metadata: answer.metadata.as_ref().into(),
@@ -91,8 +95,7 @@ pub fn to_removed_execution(text: &str) -> Result<RemovedExecution> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::{CheckpointId, ExecutionId, WorkflowId};
-    use crate::domain::state::StateKey;
+    use crate::domain::id::{ExecutionId, WorkflowId};
     use crate::domain::version::Version;
     use crate::store::StoreError;
 
@@ -117,9 +120,9 @@ mod tests {
         for _ in 0..2 {
             let record = CheckpointRecord { item: item.clone(), document: document.clone() };
             let text = from_checkpoint(&record).unwrap();
-            assert_eq!(to_checkpoint(&key(), &text).unwrap(), record);
+            assert_eq!(to_checkpoint(&key().state, &text).unwrap(), record);
             for bad in ["", "{}", &text.replace("marking", "markinG"), &text.replace("\"version\":3", "\"version\":0")] {
-                assert!(matches!(to_checkpoint(&key(), bad), Err(StoreError::Corrupt { table: "idempotency", .. })), "{bad}");
+                assert!(matches!(to_checkpoint(&key().state, bad), Err(StoreError::Corrupt { table: "idempotency", .. })), "{bad}");
             }
             (item.label, item.state_version) = (None, None);
         }

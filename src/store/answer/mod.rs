@@ -1,7 +1,7 @@
 //! Answers that are kept beside an idempotency key, as JSON text. Both backends write and read them here.
 //!
-//! States do not need it: their answers are read back by version. The key is not part of a text, because a replay is a request with an
-//! equal fingerprint, path included. The value of a secret is never part of it either. Times are microseconds since the epoch; JSON of
+//! States do not need it: their answers are read back by version. What the path names is not part of a text, because a replay is a
+//! request with an equal fingerprint, path included; an id that the server may have made is. The value of a secret is never part of it either. Times are microseconds since the epoch; JSON of
 //! users stands as a string, so that it comes back byte for byte.
 
 mod execution;

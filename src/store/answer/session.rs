@@ -13,6 +13,7 @@ use crate::store::Result;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SessionAnswer<'a> {
+    session_id: Cow<'a, str>,
     owner: Cow<'a, str>,
     version: i64,
     life: i64,
@@ -33,6 +34,7 @@ struct SessionAnswer<'a> {
 /// [`StoreError::Internal`](crate::store::StoreError::Internal) when it cannot be written as JSON, which no record causes.
 pub fn from_session(record: &SessionRecord) -> Result<String> {
     write(&SessionAnswer {
+        session_id: record.id.as_str().into(),
         owner: record.owner.as_str().into(),
         version: record.version.get(),
         life: record.life.get(),
@@ -47,14 +49,14 @@ pub fn from_session(record: &SessionRecord) -> Result<String> {
     })
 }
 
-/// The record that was kept for the session `id`.
+/// The record that was kept, with the id of then: the server may have made it.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`](crate::store::StoreError::Corrupt) when the text is not one that [`from_session`] wrote.
-pub fn to_session(id: &SessionId, text: &str) -> Result<SessionRecord> {
+pub fn to_session(text: &str) -> Result<SessionRecord> {
     let answer: SessionAnswer<'_> = read(text)?;
     Ok(SessionRecord {
-        id: id.clone(),
+        id: SessionId::parse(&answer.session_id).map_err(|_| corrupt("answer has a session id that is none".into()))?,
         owner: UserId::parse(&answer.owner).map_err(|_| corrupt("answer has an owner that is none".into()))?,
         version: version(answer.version)?,
         life: version(answer.life)?,
@@ -91,12 +93,19 @@ mod tests {
             written_expires_at: Timestamp::from_microseconds(3),
             expires_at: Timestamp::from_microseconds(4),
         };
-        assert_eq!(to_session(&record.id, &from_session(&record).unwrap()).unwrap(), record);
+        assert_eq!(to_session(&from_session(&record).unwrap()).unwrap(), record);
         (record.sliding, record.max_ttl_seconds) = (false, None);
         let good = from_session(&record).unwrap();
-        assert_eq!(to_session(&record.id, &good).unwrap(), record);
-        for bad in ["", "{}", &good.replace("\"life\":7", "\"life\":0"), &good.replace(r#"f:1:ada\"\\"#, "me"), &good[1..]] {
-            assert!(matches!(to_session(&record.id, bad), Err(StoreError::Corrupt { table: "idempotency", .. })), "{bad}");
+        assert_eq!(to_session(&good).unwrap(), record);
+        for bad in [
+            "",
+            "{}",
+            &good.replace("\"life\":7", "\"life\":0"),
+            &good.replace("s1", ".."),
+            &good.replace(r#"f:1:ada\"\\"#, "me"),
+            &good[1..],
+        ] {
+            assert!(matches!(to_session(bad), Err(StoreError::Corrupt { table: "idempotency", .. })), "{bad}");
         }
     }
 }

@@ -90,7 +90,7 @@ impl Work for CreateCheckpoint<'_> {
             Found::Free => {}
             Found::Reused => return Ok(Written::nothing(Outcome::KeyReused)),
             Found::Kept(kept) => {
-                let replay = kept.replay(|text| answer::to_checkpoint(self.key, text))?;
+                let replay = kept.replay(|text| answer::to_checkpoint(&self.key.state, text))?;
                 return Ok(Written::nothing(Outcome::Replayed(replay)));
             }
         }

@@ -144,7 +144,7 @@ fn outcome(id: &SessionId, row: &PgRow) -> Result<Outcome<SessionRecord>, Failur
         Verdict::Absent => Outcome::Absent,
         Verdict::Replayed { status, version } => {
             let text: Option<&str> = row.try_get("answer")?;
-            Outcome::Replayed(Replay { status, version, record: text.map(|text| answer::to_session(id, text)).transpose()? })
+            Outcome::Replayed(Replay { status, version, record: text.map(answer::to_session).transpose()? })
         }
         Verdict::KeyReused => Outcome::KeyReused,
     })

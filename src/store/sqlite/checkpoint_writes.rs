@@ -82,7 +82,7 @@ impl Write for CreateCheckpoint {
         match record::known(unit.connection, context, unit.now).await? {
             Known::No => {}
             Known::Reused => return Ok(Outcome::KeyReused),
-            Known::Answered(answered) => return answered.replay(|text| answer::to_checkpoint(key, text)),
+            Known::Answered(answered) => return answered.replay(|text| answer::to_checkpoint(&key.state, text)),
         }
         let head = Head::read(unit.connection, tenant, &key.state).await?;
         let row = match &head {

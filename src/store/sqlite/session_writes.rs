@@ -84,7 +84,7 @@ impl Write for PutSession {
         match record::known(unit.connection, context, unit.now).await? {
             Known::No => {}
             Known::Reused => return Ok(Outcome::KeyReused),
-            Known::Answered(answered) => return answered.replay(|text| answer::to_session(id, text)),
+            Known::Answered(answered) => return answered.replay(answer::to_session),
         }
         let (live, previous) = match Found::read(unit.connection, tenant, id, unit.now).await? {
             Some(Found::Live(record)) if !reach.covers(&record.owner) => return Ok(Outcome::Absent),
@@ -177,7 +177,7 @@ impl Write for ExtendSession {
         match record::known(unit.connection, context, unit.now).await? {
             Known::No => {}
             Known::Reused => return Ok(Outcome::KeyReused),
-            Known::Answered(answered) => return answered.replay(|text| answer::to_session(id, text)),
+            Known::Answered(answered) => return answered.replay(answer::to_session),
         }
         let live = match Found::read(unit.connection, tenant, id, unit.now).await? {
             Some(Found::Live(record)) if reach.covers(&record.owner) => record,
