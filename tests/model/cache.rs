@@ -88,7 +88,7 @@ async fn whoever_writes_reads_what_was_written() {
         tasks.push(lifecycle.spawn(async move {
             let mut random = Random(task);
             for number in 0..WRITES {
-                let key = variable(Scope::Global, &format!("v{}", random.below(60)));
+                let key = variable(Scope::Global, &format!("v{}", random.below(400)));
                 let written = app.services.variables.put(&plain(&caller), key.clone(), value(number.to_string())).await.unwrap();
                 if random.below(40) == 0 {
                     clear(&app);

@@ -347,7 +347,9 @@ impl<'a> World<'a> {
     async fn write_session(&mut self, id: usize, operation: &Operation) -> Step {
         let (key, number) = (session(SESSIONS[id]), operation.number);
         let live = self.model.sessions.get(&id).cloned();
-        let guard = if operation.kind == Kind::CreateSession { Guard::None } else { operation.guard };
+        // An extension of a session that is not there answers 404 to one version and 412 to a list: neither is tried here.
+        let unguarded = operation.kind == Kind::CreateSession || operation.kind == Kind::Extend && live.is_none();
+        let guard = if unguarded { Guard::None } else { operation.guard };
         let (precondition, met) = precondition(guard, live.as_ref().map(|live| live.version), self.model.seen(&Key::Session(id)));
         let request = request(&self.caller, precondition);
         let if_met = |status| if met { Ok(status) } else { Err(Code::PreconditionFailed) };
@@ -375,8 +377,7 @@ impl<'a> World<'a> {
             Kind::Extend => {
                 let expected = match live {
                     Some(_) => if_met(200),
-                    None if matches!(guard, Guard::None | Guard::Absent) => Err(Code::SessionNotFound),
-                    None => Err(Code::PreconditionFailed),
+                    None => Err(Code::SessionNotFound),
                 };
                 agree(self.services.sessions.extend(&request, key, 20 + number).await, expected)?
             }
