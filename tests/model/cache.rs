@@ -229,8 +229,10 @@ async fn an_absence_ends_with_the_creation() {
         let (more, after) = reader.await.unwrap();
         (absent, late) = (absent + more, late + after);
     }
-    let hits = app.local.statistics().hits;
-    report(&format!("C16: {absent} absences read, {hits} hits, {KEYS} creations: unseen by their writer {unseen}, by others {late}"));
+    let (hits, calls) = (app.local.statistics().hits, app.faults.calls());
+    report(&format!(
+        "C16: {absent} absences read, {hits} hits, {calls} calls of the store, {KEYS} creations: unseen by their writer {unseen}, by others {late}"
+    ));
     assert_eq!((unseen, late), (0, 0));
     assert!(hits > u64::try_from(KEYS).unwrap(), "absences were kept");
 }
