@@ -22,6 +22,8 @@ mod crash;
 #[cfg(test)]
 mod http_server;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod postgres_memory;

@@ -98,7 +98,12 @@ impl Clock {
 
     /// Moves this clock and all its clones. For tests.
     pub fn advance_seconds(&self, seconds: i64) {
-        self.offset.fetch_add(seconds.saturating_mul(1_000_000), Ordering::Relaxed);
+        self.advance_microseconds(seconds.saturating_mul(1_000_000));
+    }
+
+    /// Moves this clock and all its clones by parts of a second. For tests of what ends at an instant.
+    pub fn advance_microseconds(&self, microseconds: i64) {
+        self.offset.fetch_add(microseconds, Ordering::Relaxed);
     }
 }
 

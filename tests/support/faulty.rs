@@ -26,6 +26,8 @@ pub(crate) enum Behaviour {
     Panic(&'static str),
     /// They wait in front of the real store for another behaviour, and then go through. A ping does not wait.
     Hold,
+    /// The real store does them, and the answers of reads of one resource wait for another behaviour. Everything else goes through.
+    HoldAnswers,
 }
 
 /// The switch of a [`FaultyStore`]. Clones are the same switch.
@@ -36,6 +38,7 @@ struct Shared {
     behaviour: watch::Sender<Behaviour>,
     begun: watch::Sender<usize>,
     at_work: watch::Sender<usize>,
+    held: watch::Sender<usize>,
 }
 
 /// A call at work, until it ends in whatever way.
@@ -50,6 +53,7 @@ impl Drop for AtWork<'_> {
 impl Faults {
     pub(crate) fn set(&self, behaviour: Behaviour) {
         self.0.begun.send_replace(0);
+        self.0.held.send_replace(0);
         self.0.behaviour.send_replace(behaviour);
     }
 
@@ -58,6 +62,24 @@ impl Faults {
         let mut begun = self.0.begun.subscribe();
         let waited = tokio::time::timeout(PATIENCE, begun.wait_for(|begun| *begun >= count)).await;
         assert!(matches!(waited, Ok(Ok(_))), "the store is called {} times, not {count}", *self.0.begun.borrow());
+    }
+
+    /// Calls that have come in since the behaviour was set.
+    pub(crate) fn calls(&self) -> usize {
+        *self.0.begun.borrow()
+    }
+
+    /// Waits until so many answers are held since the behaviour was set.
+    pub(crate) async fn wait_for_held(&self, count: usize) {
+        let mut held = self.0.held.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held >= count)).await;
+        assert!(matches!(waited, Ok(Ok(_))), "the store holds {} answers, not {count}", *self.0.held.borrow());
+    }
+
+    async fn hold_answer(&self) {
+        let mut next = self.0.behaviour.subscribe();
+        self.0.held.send_modify(|held| *held += 1);
+        let _ = next.wait_for(|behaviour| !matches!(behaviour, Behaviour::HoldAnswers)).await;
     }
 
     /// Waits until no call is at work.
@@ -92,7 +114,7 @@ pub(crate) struct FaultyStore {
 impl FaultyStore {
     pub(crate) fn new(store: Arc<dyn Store>) -> (Self, Faults) {
         let shared =
-            Shared { behaviour: watch::Sender::new(Behaviour::Pass), begun: watch::Sender::new(0), at_work: watch::Sender::new(0) };
+            Shared { behaviour: watch::Sender::new(Behaviour::Pass), begun: watch::Sender::new(0), at_work: watch::Sender::new(0), held: watch::Sender::new(0) };
         let faults = Faults(Arc::new(shared));
         (Self { store, faults: faults.clone() }, faults)
     }
@@ -115,6 +137,13 @@ macro_rules! faulty {
                 let behaviour = self.faults.enter(stringify!($method) == "ping").await;
                 match behaviour {
                     Behaviour::Pass | Behaviour::Hold => self.store.$method($($name),*).await,
+                    Behaviour::HoldAnswers => {
+                        let answer = self.store.$method($($name),*).await;
+                        if stringify!($method).starts_with("get_") {
+                            self.faults.hold_answer().await;
+                        }
+                        answer
+                    }
                     Behaviour::Fail(error) => Err(error()),
                     Behaviour::LoseAnswer(error) => {
                         let _lost = self.store.$method($($name),*).await;

@@ -1,0 +1,274 @@
+//! The cache in this process, through the services: no read is older than what its reader knows, and a crowd costs the store one read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use nworkflow_state::domain::principal::Principal;
+use nworkflow_state::domain::variable::Scope;
+use nworkflow_state::domain::version::{Precondition, Tags, Version};
+use nworkflow_state::error::Code;
+use nworkflow_state::service::{Freshness, Tier};
+
+use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, request, state, tokens, value, variable};
+use crate::api::app::{Options, TestApp};
+use crate::support::faulty::Behaviour;
+
+async fn put(app: &TestApp, caller: &Arc<Principal>, key: &str, number: i64) -> Version {
+    app.services.states.put(&plain(caller), state(key), tokens(number)).await.unwrap().version
+}
+
+/// The version that a read answers; `None`: there is nothing.
+async fn get(app: &TestApp, caller: &Principal, key: &str, freshness: Freshness) -> Option<Version> {
+    match app.services.states.get(caller, state(key), freshness).await {
+        Ok(found) => Some(found.version),
+        Err(error) if error.code == Code::StateNotFound => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn clear(app: &TestApp) {
+    let _entries = app.services.operations.clear_cache();
+}
+
+/// C2 and C18: a load that read before a write ends after it. What it found is not kept, and who came after the write does not share it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_load_neither_fills_nor_answers_after_a_write() {
+    const ROUNDS: i64 = 300;
+    let (app, caller) = (Arc::new(TestApp::sqlite().await), newcomer());
+    let (mut stale_fills, mut stale_answers, mut old_loads) = (0, 0, 0);
+    for round in 0..ROUNDS {
+        let key = format!("k{}", round % 7);
+        let before = put(&app, &caller, &key, round).await;
+        let negative = round % 3 == 0;
+        if negative {
+            app.services.states.delete(&plain(&caller), state(&key)).await.unwrap();
+        }
+        clear(&app);
+        app.faults.set(Behaviour::HoldAnswers);
+        let reader = |freshness| {
+            let (app, caller, key) = (Arc::clone(&app), Arc::clone(&caller), key.clone());
+            let lifecycle = app.lifecycle.clone();
+            lifecycle.spawn(async move { get(&app, &caller, &key, freshness).await })
+        };
+        let slow = reader(CACHED);
+        app.faults.wait_for_held(1).await;
+        let after = put(&app, &caller, &key, round + 1000).await;
+        // Without the entry that the write left, the next reader has to load, and finds a load at work.
+        if round % 2 == 0 {
+            clear(&app);
+        }
+        let late = reader(CACHED);
+        if round % 2 == 0 {
+            app.faults.wait_for_held(2).await;
+        }
+        app.faults.set(Behaviour::Pass);
+        let (slow, late) = (slow.await.unwrap(), late.await.unwrap());
+        old_loads += usize::from(slow == if negative { None } else { Some(before) });
+        stale_answers += usize::from(late != Some(after));
+        stale_fills += usize::from(get(&app, &caller, &key, CACHED).await != Some(after));
+    }
+    report(&format!("C2: {ROUNDS} fills against writes, {old_loads} loads had the old state, stale reads {stale_fills}"));
+    report(&format!("C18: {ROUNDS} readers after a write beside a load from before it, stale reads {stale_answers}"));
+    assert_eq!((stale_fills, stale_answers), (0, 0));
+    assert_eq!(old_loads, usize::try_from(ROUNDS).unwrap(), "every load was from before its write");
+}
+
+/// C12: a small cache that always makes room, and others that write and empty it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_writes_reads_what_was_written() {
+    const TASKS: u64 = 8;
+    const WRITES: usize = 500;
+    const READS: usize = 10;
+    let (app, caller) = (Arc::new(TestApp::sqlite_with(Options::default().set("cache.local_bytes", "65536")).await), newcomer());
+    let violations = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    for task in 0..TASKS {
+        let (app, caller, violations) = (Arc::clone(&app), Arc::clone(&caller), Arc::clone(&violations));
+        let lifecycle = app.lifecycle.clone();
+        tasks.push(lifecycle.spawn(async move {
+            let mut random = Random(task);
+            for number in 0..WRITES {
+                let key = variable(Scope::Global, &format!("v{}", random.below(400)));
+                let written = app.services.variables.put(&plain(&caller), key.clone(), value(number.to_string())).await.unwrap();
+                if random.below(40) == 0 {
+                    clear(&app);
+                }
+                for read in 0..READS {
+                    let min_version = (read % 2 == 1).then_some(written.version);
+                    let freshness = Freshness { from_store: false, min_version };
+                    let found = app.services.variables.get(&caller, key.clone(), freshness).await;
+                    // Another task may have written since: never older is the promise.
+                    let right = found.is_ok_and(|found| found.version >= written.version);
+                    violations.fetch_add(usize::from(!right), Ordering::Relaxed);
+                }
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let statistics = app.local.statistics();
+    let reads = usize::try_from(TASKS).unwrap() * WRITES * READS;
+    let violations = violations.load(Ordering::Relaxed);
+    let (hits, evictions) = (statistics.hits, statistics.evictions);
+    report(&format!("C12: {reads} reads after writes, {hits} hits, {evictions} evictions, violations {violations}"));
+    assert_eq!(violations, 0);
+    assert!(statistics.hits > 0 && statistics.evictions > 0, "{statistics:?}");
+}
+
+/// C15: creations, deletions and reads of one key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_stays_deleted_and_what_is_created_is_there() {
+    const WRITERS: u64 = 4;
+    const WRITES: usize = 300;
+    const READERS: usize = 4;
+    let (app, caller) = (Arc::new(TestApp::sqlite().await), newcomer());
+    // The greatest version that a writer was told, deletions included.
+    let acknowledged = Arc::new(AtomicI64::new(0));
+    let running = Arc::new(AtomicUsize::new(usize::try_from(WRITERS).unwrap()));
+    let mut writers = Vec::new();
+    for task in 0..WRITERS {
+        let (app, caller) = (Arc::clone(&app), Arc::clone(&caller));
+        let (acknowledged, running) = (Arc::clone(&acknowledged), Arc::clone(&running));
+        let lifecycle = app.lifecycle.clone();
+        writers.push(lifecycle.spawn(async move {
+            let (mut random, mut sticky) = (Random(task), 0);
+            for number in 0..WRITES {
+                if random.below(2) == 0 {
+                    let version = put(&app, &caller, "key", i64::try_from(number).unwrap()).await;
+                    acknowledged.fetch_max(version.get(), Ordering::SeqCst);
+                    let found = get(&app, &caller, "key", CACHED).await;
+                    // Nothing there: only because someone deleted it since.
+                    let deleted_since = || async {
+                        let current = Precondition { if_match: Some(Tags::Versions(vec![version])), if_none_match: None };
+                        app.services.states.delete(&request(&caller, current), state("key")).await.is_err()
+                    };
+                    sticky += usize::from(found.is_none() && !deleted_since().await);
+                } else if let Ok(done) = app.services.states.delete(&plain(&caller), state("key")).await {
+                    acknowledged.fetch_max(done.version.get(), Ordering::SeqCst);
+                    let found = get(&app, &caller, "key", CACHED).await;
+                    sticky += usize::from(found.is_some_and(|found| found <= done.version));
+                }
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+            sticky
+        }));
+    }
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let (app, caller) = (Arc::clone(&app), Arc::clone(&caller));
+        let (acknowledged, running) = (Arc::clone(&acknowledged), Arc::clone(&running));
+        let lifecycle = app.lifecycle.clone();
+        readers.push(lifecycle.spawn(async move {
+            let (mut reads, mut risen) = (0, 0);
+            while running.load(Ordering::SeqCst) > 0 {
+                let known = acknowledged.load(Ordering::SeqCst);
+                let found = get(&app, &caller, "key", CACHED).await;
+                reads += 1;
+                risen += usize::from(found.is_some_and(|found| found.get() < known));
+                tokio::task::yield_now().await;
+            }
+            (reads, risen)
+        }));
+    }
+    let (mut wrong, mut reads) = (0, 0);
+    for writer in writers {
+        wrong += writer.await.unwrap();
+    }
+    for reader in readers {
+        let (more, risen) = reader.await.unwrap();
+        (reads, wrong) = (reads + more, wrong + risen);
+    }
+    let hits = app.local.statistics().hits;
+    report(&format!("C15: {reads} reads in a storm of creations and deletions, {hits} hits, risen or sticky {wrong}"));
+    assert_eq!(wrong, 0);
+    assert_eq!(get(&app, &caller, "key", CACHED).await, get(&app, &caller, "key", FROM_STORE).await);
+}
+
+/// C16: an absence that many have seen ends with the creation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_absence_ends_with_the_creation() {
+    const KEYS: usize = 200;
+    const READERS: usize = 6;
+    let (app, caller) = (Arc::new(TestApp::sqlite().await), newcomer());
+    let (current, created) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let (app, caller) = (Arc::clone(&app), Arc::clone(&caller));
+        let (current, created) = (Arc::clone(&current), Arc::clone(&created));
+        let lifecycle = app.lifecycle.clone();
+        readers.push(lifecycle.spawn(async move {
+            let (mut absent, mut late) = (0, 0);
+            loop {
+                let number = current.load(Ordering::SeqCst);
+                if number == KEYS {
+                    return (absent, late);
+                }
+                let is_created = created.load(Ordering::SeqCst) > number;
+                let found = get(&app, &caller, &format!("k{number}"), CACHED).await;
+                absent += usize::from(found.is_none());
+                late += usize::from(is_created && found.is_none());
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    let mut unseen = 0;
+    for number in 0..KEYS {
+        let key = format!("k{number}");
+        for _ in 0..20 {
+            assert_eq!(get(&app, &caller, &key, CACHED).await, None);
+        }
+        let version = put(&app, &caller, &key, 1).await;
+        created.store(number + 1, Ordering::SeqCst);
+        unseen += usize::from(get(&app, &caller, &key, CACHED).await != Some(version));
+        tokio::task::yield_now().await;
+        current.store(number + 1, Ordering::SeqCst);
+    }
+    let (mut absent, mut late) = (KEYS * 20, 0);
+    for reader in readers {
+        let (more, after) = reader.await.unwrap();
+        (absent, late) = (absent + more, late + after);
+    }
+    let (hits, calls) = (app.local.statistics().hits, app.faults.calls());
+    report(&format!(
+        "C16: {absent} absences read, {hits} hits, {calls} calls of the store, {KEYS} creations: unseen by their writer {unseen}, by others {late}"
+    ));
+    assert_eq!((unseen, late), (0, 0));
+    assert!(hits > u64::try_from(KEYS).unwrap(), "absences were kept");
+}
+
+/// C19: two thousand readers of one key that no cache has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_costs_the_store_one_read() {
+    const READERS: usize = 2000;
+    let (app, caller) = (Arc::new(TestApp::sqlite().await), newcomer());
+    let version = put(&app, &caller, "hot", 1).await;
+    clear(&app);
+    app.faults.set(Behaviour::Hold);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let (app, caller, begun) = (Arc::clone(&app), Arc::clone(&caller), Arc::clone(&begun));
+        let lifecycle = app.lifecycle.clone();
+        readers.push(lifecycle.spawn(async move {
+            begun.fetch_add(1, Ordering::SeqCst);
+            app.services.states.get(&caller, state("hot"), CACHED).await.unwrap()
+        }));
+    }
+    app.faults.wait_for_calls(1).await;
+    while begun.load(Ordering::SeqCst) < READERS {
+        tokio::task::yield_now().await;
+    }
+    let calls = app.faults.calls();
+    app.faults.set(Behaviour::Pass);
+    let (mut right, mut from_cache) = (0, 0);
+    for reader in readers {
+        let found = reader.await.unwrap();
+        right += usize::from(found.version == version);
+        from_cache += usize::from(found.tier == Tier::Local);
+    }
+    let calls = calls + app.faults.calls();
+    report(&format!("C19: {READERS} readers of a cold key, {calls} reads of the store, {right} right answers, {from_cache} of them hits"));
+    assert_eq!(right, READERS);
+    assert!(calls <= 2, "the store was read {calls} times");
+}
