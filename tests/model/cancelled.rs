@@ -17,7 +17,7 @@ const DROPPED: usize = 10_000;
 
 /// One read of one key of a tenant, and whether it is what that tenant wrote there.
 async fn read(app: &TestApp, caller: &Arc<Principal>, number: usize, kind: usize) -> bool {
-    let (tenant, freshness) = (caller.tenant.as_str(), if kind % 3 == 0 { CACHED } else { FROM_STORE });
+    let (tenant, freshness) = (caller.tenant.as_str(), if kind.is_multiple_of(3) { CACHED } else { FROM_STORE });
     let scope = Scope::Global;
     match kind {
         0..4 => {

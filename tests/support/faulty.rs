@@ -113,8 +113,12 @@ pub(crate) struct FaultyStore {
 
 impl FaultyStore {
     pub(crate) fn new(store: Arc<dyn Store>) -> (Self, Faults) {
-        let shared =
-            Shared { behaviour: watch::Sender::new(Behaviour::Pass), begun: watch::Sender::new(0), at_work: watch::Sender::new(0), held: watch::Sender::new(0) };
+        let shared = Shared {
+            behaviour: watch::Sender::new(Behaviour::Pass),
+            begun: watch::Sender::new(0),
+            at_work: watch::Sender::new(0),
+            held: watch::Sender::new(0),
+        };
         let faults = Faults(Arc::new(shared));
         (Self { store, faults: faults.clone() }, faults)
     }
