@@ -578,18 +578,21 @@ fn applied<R: std::fmt::Debug>(outcomes: Vec<Result<Outcome<R>, StoreError>>) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_raced_idempotency_key_writes_once() {
     let database = TestDatabase::migrated().await;
-    let store = database.store(Clock::new()).await;
+    // One server's writers of one key wait for each other, several servers' race.
+    let stores = join_all((0..4).map(|_| database.store(Clock::new()))).await;
+    let store_of = |number: usize| &stores[number % stores.len()];
+    let store = store_of(0);
     let acme = tenant("acme");
     // The tenant's row is there, so that the first requests do not wait for each other on it, but run into each other on the key.
-    put_state(&store, &acme, "warm").await.unwrap();
+    put_state(store, &acme, "warm").await.unwrap();
     let (state, name) = (state_key("e"), variable_key("v"));
     for round in 0..10 {
         let (document, value) = (document(), variable("1"));
         let context = keyed(&acme, round * 4);
-        let puts = (0..12).map(|_| store.put_state(&context, &state, Expected::Any, &document));
+        let puts = (0..12).map(|number| store_of(number).put_state(&context, &state, Expected::Any, &document));
         assert_eq!(applied(join_all(puts).await), 1, "put state");
         let context = keyed(&acme, round * 4 + 1);
-        let puts = (0..12).map(|_| store.put_variable(&context, &name, Expected::Any, &value));
+        let puts = (0..12).map(|number| store_of(number).put_variable(&context, &name, Expected::Any, &value));
         assert_eq!(applied(join_all(puts).await), 1, "put variable");
         // Deletes of different rows under one key, so that each would have something to delete.
         let others: Vec<_> = (0..12).map(|number| (state_key(&format!("e{number}")), variable_key(&format!("v{number}")))).collect();
@@ -606,7 +609,7 @@ async fn a_raced_idempotency_key_writes_once() {
     }
     let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut database.superuser().await).await.unwrap();
     assert_eq!(keys, 40);
-    store.close().await;
+    join_all(stores.iter().map(PostgresStore::close)).await;
 }
 
 #[tokio::test]
@@ -624,22 +627,88 @@ async fn a_locked_row_is_contention() {
     store.close().await;
 }
 
+/// Waits until so many statements of the server wait for locks.
+async fn wait_for_locks(database: &TestDatabase, count: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND wait_event_type = 'Lock'";
+    let mut watcher = database.superuser().await;
+    for _ in 0..500 {
+        if sqlx::query_scalar::<_, i64>(waiting).bind(APP).fetch_one(&mut watcher).await.unwrap() == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not {count} statements wait for a lock");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hot_row_leaves_the_pool_to_others() {
+    let database = TestDatabase::migrated().await;
+    let limits = DatabaseConfig { pool_size: 4, statement_timeout_ms: Milliseconds(60_000), ..database.config() };
+    let patient = DatabaseConfig { lock_timeout_ms: Milliseconds(60_000), ..limits.clone() };
+    let store = PostgresStore::open(&patient, Clock::new(), OpenMode::Serve).await.unwrap();
+    let acme = tenant("acme");
+    put_state(&store, &acme, "hot").await.unwrap();
+    put_state(&store, &acme, "cold").await.unwrap();
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; SELECT FROM execution_state WHERE execution_id = 'hot' FOR UPDATE").await.unwrap();
+    let writers = join_all((0..40).map(|_| put_state(&store, &acme, "hot")));
+    let others = async {
+        wait_for_locks(&database, 1).await;
+        // The writers wait as long as this takes: each of these answers comes before theirs.
+        store.ping().await.unwrap();
+        assert!(store.get_state(&acme, &state_key("cold")).await.unwrap().live().is_some());
+        assert_eq!(put_state(&store, &acme, "cold").await.unwrap().get(), 2);
+        other.execute("ROLLBACK").await.unwrap();
+    };
+    let (written, ()) = tokio::join!(biased; writers, others);
+    let mut versions: Vec<i64> = written.into_iter().map(|version| version.unwrap().get()).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, (2..=41).collect::<Vec<_>>());
+    store.close().await;
+    // And when the lock stays, each hears that it is contended.
+    let hasty = DatabaseConfig { lock_timeout_ms: Milliseconds(200), acquire_timeout_ms: Milliseconds(1000), ..limits };
+    let store = PostgresStore::open(&hasty, Clock::new(), OpenMode::Serve).await.unwrap();
+    other.execute("BEGIN; SELECT FROM execution_state WHERE execution_id = 'hot' FOR UPDATE").await.unwrap();
+    for written in join_all((0..40).map(|_| put_state(&store, &acme, "hot"))).await {
+        assert!(matches!(written, Err(StoreError::Contended(_))), "{written:?}");
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_busy_is_contention_and_the_database_answers() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig {
+        pool_size: 2,
+        acquire_timeout_ms: Milliseconds(1000),
+        lock_timeout_ms: Milliseconds(60_000),
+        statement_timeout_ms: Milliseconds(60_000),
+        ..database.config()
+    };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let acme = tenant("acme");
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; LOCK TABLE execution_state").await.unwrap();
+    let writers = join_all(["a", "b"].map(|execution| put_state(&store, &acme, execution)));
+    let others = async {
+        wait_for_locks(&database, 2).await;
+        let read = store.get_variable(&acme, &variable_key("v")).await;
+        assert!(matches!(read, Err(StoreError::Contended(_))), "{read:?}");
+        store.ping().await.unwrap();
+        other.execute("ROLLBACK").await.unwrap();
+    };
+    let (written, ()) = tokio::join!(biased; writers, others);
+    written.into_iter().for_each(|written| assert!(written.is_ok(), "{written:?}"));
+    store.close().await;
+}
+
 /// Lets a write run into a row that another transaction holds with this change, which then commits. Answers the write's outcome.
 async fn overtaken<T>(database: &TestDatabase, change: &str, write: impl Future<Output = Result<T, StoreError>>) -> T {
     let mut other = database.superuser().await;
     other.execute(AssertSqlSafe(format!("BEGIN; {change}"))).await.unwrap();
     let commit = async {
-        let waiting =
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND wait_event_type = 'Lock')";
-        let mut watcher = database.superuser().await;
-        for _ in 0..500 {
-            if sqlx::query_scalar(waiting).bind(APP).fetch_one(&mut watcher).await.unwrap() {
-                other.execute("COMMIT").await.unwrap();
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the write did not wait for the row");
+        wait_for_locks(database, 1).await;
+        other.execute("COMMIT").await.unwrap();
     };
     let (outcome, ()) = tokio::join!(write, commit);
     outcome.unwrap()

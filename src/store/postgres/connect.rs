@@ -3,10 +3,11 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
 
 use super::error::OpenError;
+use super::pool::Pool;
 use super::transaction::quote_identifier;
 use crate::config::{DatabaseConfig, Secret};
 
@@ -92,10 +93,10 @@ impl Settings {
     }
 }
 
-/// The pool. It connects when it is used.
-pub(super) fn pool(config: &DatabaseConfig, options: PgConnectOptions, settings: Settings) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(config.pool_size)
+/// A pool of this size. It connects when it is used.
+pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions, settings: Settings) -> Pool {
+    let connections = PgPoolOptions::new()
+        .max_connections(size)
         .acquire_timeout(config.acquire_timeout_ms.into())
         // BEGIN is the test: see Transaction::begin.
         .test_before_acquire(false)
@@ -103,5 +104,6 @@ pub(super) fn pool(config: &DatabaseConfig, options: PgConnectOptions, settings:
             let settings = settings.clone();
             Box::pin(async move { settings.apply(connection).await })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    Pool::new(connections)
 }

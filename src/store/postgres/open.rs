@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use super::epoch::Epoch;
 use super::error::OpenError;
+use super::gate::Gate;
 use super::work::KnownTenants;
 use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
@@ -42,14 +43,14 @@ impl PostgresStore {
         settings.apply(&mut first).await.map_err(OpenError::during("SET ROLE, or another setting of a connection,"))?;
         let epoch = inspect(&mut first).await?;
         first.close().await.map_err(OpenError::during("the end of the self test"))?;
-        let pool = connect::pool(config, login, settings);
         Ok(Self {
-            pool_size: config.pool_size,
+            health: connect::pool(config, 1, login.clone(), settings.clone()),
+            pool: connect::pool(config, config.pool_size, login, settings),
+            gate: Gate::new(config.lock_timeout_ms.into()),
             clock,
             answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
             tenants: KnownTenants::default(),
             epoch: Mutex::new(epoch),
-            pool,
         })
     }
 }
