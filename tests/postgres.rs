@@ -17,7 +17,7 @@ use nworkflow_state::domain::variable::{Scope, VariableDocument, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
 use nworkflow_state::store::{HistoryQuery, Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
 use uuid::Uuid;
 
 use crate::support::postgres::{APP, OWNER, TestDatabase, config_of, server};
@@ -512,6 +512,58 @@ async fn ended_sessions_are_not_noticed() {
         database.execute(end).await;
     }
     assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 25);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_lets_nobody_in_is_unavailable() {
+    let database = TestDatabase::migrated().await;
+    let role = database.role("LOGIN").await;
+    let config = DatabaseConfig { acquire_timeout_ms: Milliseconds(1000), ..config_of(database.url(&role)) };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve).await.unwrap();
+    let acme = tenant("acme");
+    let name = database.name();
+    let away = format!("{name}_away");
+    // In another database: nobody may be in this one while it changes its name, and nobody gets in while it takes no connections.
+    let mut operator = server().connect().await.unwrap();
+    for (code, lock_out, let_in) in [
+        ("55000", format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"), format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")),
+        ("53300", format!("ALTER DATABASE {name} CONNECTION LIMIT 0"), format!("ALTER DATABASE {name} CONNECTION LIMIT -1")),
+        ("42501", format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"), format!("GRANT CONNECT ON DATABASE {name} TO PUBLIC")),
+        ("28000", format!("ALTER ROLE {role} NOLOGIN"), format!("ALTER ROLE {role} LOGIN")),
+        ("3D000", format!("ALTER DATABASE {name} RENAME TO {away}"), format!("ALTER DATABASE {away} RENAME TO {name}")),
+    ] {
+        put_state(&store, &acme, "e").await.unwrap();
+        let end = format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = '{role}'");
+        let statements = if code == "3D000" { [end, lock_out] } else { [lock_out, end] };
+        for statement in statements {
+            operator.execute(AssertSqlSafe(statement)).await.unwrap();
+        }
+        for answer in
+            [store.get_state(&acme, &state_key("e")).await.map(drop), put_state(&store, &acme, "e").await.map(drop), store.ping().await]
+        {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{code}: {answer:?}");
+        }
+        operator.execute(AssertSqlSafe(let_in)).await.unwrap();
+    }
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 6);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_is_unavailable_to_writers() {
+    let database = TestDatabase::migrated().await;
+    let acme = tenant("acme");
+    database.execute(format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name())).await;
+    let store = database.store(Clock::new()).await;
+    for _ in 0..2 {
+        let written = put_state(&store, &acme, "e").await;
+        assert!(matches!(written, Err(StoreError::Unavailable(_))), "{written:?}");
+        let deleted = store.delete_variable(&context(&acme), &variable_key("v"), Expected::Any).await;
+        assert!(matches!(deleted, Err(StoreError::Unavailable(_))), "{deleted:?}");
+    }
+    assert_eq!(store.get_state(&acme, &state_key("e")).await.unwrap(), Lookup::Absent);
+    store.ping().await.unwrap();
     store.close().await;
 }
 
