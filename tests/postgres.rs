@@ -102,11 +102,34 @@ async fn the_owner_does_not_serve() {
 }
 
 #[tokio::test]
-async fn an_heir_of_the_owner_does_not_serve() {
-    let database = TestDatabase::migrated().await;
-    let role = database.role("LOGIN INHERIT").await;
-    database.execute(format!("GRANT {OWNER} TO {role}")).await;
-    assert_says(&refused(&database, &config_of(database.url(&role))).await, &[&role, "inherits from its owner"]);
+async fn a_member_of_a_role_that_could_bypass_row_level_security_does_not_serve() {
+    for inherits in ["INHERIT", "NOINHERIT"] {
+        let database = TestDatabase::migrated().await;
+        let role = database.role(&format!("LOGIN {inherits}")).await;
+        // Rights of its own: without INHERIT it has those of no other role.
+        let owner = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
+        migrate(&owner, Some(&role)).await.unwrap();
+        let (superuser, bypasses, between) = (format!("{role}_root"), format!("{role}_bypass"), format!("{role}_between"));
+        for statement in [
+            format!("CREATE ROLE {superuser} SUPERUSER; CREATE ROLE {bypasses} BYPASSRLS; CREATE ROLE {between} {inherits}"),
+            format!("GRANT {between} TO {role}"),
+        ] {
+            database.execute(statement).await;
+        }
+        for (other, what) in
+            [(superuser.as_str(), "a superuser"), (bypasses.as_str(), "which has BYPASSRLS"), (OWNER, "which owns table tenant")]
+        {
+            for member in [&role, &between] {
+                database.execute(format!("GRANT {other} TO {member}")).await;
+                let message = refused(&database, &config_of(database.url(&role))).await;
+                let revoke = format!("REVOKE \"{other}\" FROM \"{role}\"");
+                assert_says(&message, &[&format!("role {role} is a member of {other}, {what}"), &revoke, "database.migrate_url"]);
+                database.execute(format!("REVOKE {other} FROM {member}")).await;
+            }
+        }
+        PostgresStore::open(&config_of(database.url(&role)), Clock::new(), OpenMode::Serve).await.unwrap().close().await;
+        database.execute(format!("DROP ROLE {superuser}; DROP ROLE {bypasses}; DROP ROLE {between}")).await;
+    }
 }
 
 #[tokio::test]
