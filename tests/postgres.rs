@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use nworkflow_state::app::StartError;
 use nworkflow_state::config::{DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::id::{ExecutionId, TenantId, UserId, VariableName, WorkflowId};
@@ -195,8 +196,14 @@ async fn pending_migrations_name_the_command() {
     let database = TestDatabase::empty().await;
     for mode in [OpenMode::Serve, OpenMode::Development] {
         let error = database.refusal(&database.config(), mode).await.to_string();
-        assert_says(&error, &["pending", "nworkflow-state migrate", "database.migrate_url"]);
+        assert_says(&error, &["pending", &format!("`nworkflow-state migrate --app-role {APP}`"), "database.migrate_url"]);
     }
+    // The role that is assumed, not the login.
+    let role = format!("{}_assumed", database.name());
+    database.execute(format!("CREATE ROLE {role}; GRANT {role} TO {APP}")).await;
+    let config = DatabaseConfig { role: role.clone(), ..database.config() };
+    let error = database.refusal(&config, OpenMode::Serve).await.to_string();
+    assert_says(&error, &[&format!("`nworkflow-state migrate --app-role {role}`")]);
 }
 
 #[tokio::test]
@@ -204,7 +211,10 @@ async fn missing_rights_name_the_command() {
     let database = TestDatabase::migrated().await;
     for revoke in ["SELECT ON _sqlx_migrations", "DELETE ON session"] {
         database.execute(format!("REVOKE {revoke} FROM {APP}")).await;
-        assert_says(&database.refusal(&database.config(), OpenMode::Serve).await.to_string(), &["no rights", "migrate --app-role NAME"]);
+        assert_says(
+            &database.refusal(&database.config(), OpenMode::Serve).await.to_string(),
+            &["no rights", &format!("migrate --app-role {APP}")],
+        );
     }
 }
 
@@ -230,6 +240,25 @@ async fn an_unreachable_database_is_named_without_its_password() {
     };
     assert_says(&error, &["127.0.0.1:1/db", "does not answer"]);
     assert!(!error.contains("secret"));
+}
+
+#[tokio::test]
+async fn a_database_that_answers_is_quoted() {
+    let database = TestDatabase::migrated().await;
+    for (url, said) in [
+        (database.url("nobody_at_all"), "role \"nobody_at_all\" does not exist"),
+        (format!("{}_missing", database.url(APP)), "_missing\" does not exist"),
+    ] {
+        let error = database.refusal(&config_of(url), OpenMode::Serve).await;
+        // As the process tells it.
+        let error = StartError::from(error).to_string();
+        assert_says(&error, &["refuses the connection", said]);
+        assert!(!error.contains("does not answer") && !error.contains("at line"), "{error}");
+    }
+    let config = DatabaseConfig { role: "nobody_at_all".into(), ..database.config() };
+    let error = StartError::from(database.refusal(&config, OpenMode::Serve).await).to_string();
+    assert_says(&error, &["SET ROLE", "role \"nobody_at_all\" does not exist"]);
+    assert!(!error.contains("at line"), "{error}");
 }
 
 #[tokio::test]

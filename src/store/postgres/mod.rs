@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use connect::check_settings;
 pub use error::OpenError;
 pub use migrate::migrate;
 pub use open::OpenMode;

@@ -84,8 +84,10 @@ async fn may_create_roles(config: &DatabaseConfig) -> Result<bool, OpenError> {
 
 /// Refuses a database that is not migrated or not safe.
 async fn inspect(connection: &mut PgConnection) -> Result<Option<Epoch>, OpenError> {
-    migrate::check(connection).await?;
-    self_test::run(connection).await?;
+    // The role first: whoever may not serve at all is not told to have rights granted.
+    let role = self_test::test_role(connection).await?;
+    migrate::check(connection, &role).await?;
+    self_test::test_tables(connection, &role).await?;
     let epoch = Epoch::read(connection).await;
     if let Err(error) = &epoch {
         tracing::warn!(%error, "the server does not tell its identity: after a COMMIT whose answer is lost, its outcome cannot be looked up");

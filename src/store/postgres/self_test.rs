@@ -44,8 +44,8 @@ const ISOLATION: &str = "tenant_isolation * {0} true true";
 /// The second one of `tenant`: background jobs walk the tenants.
 const TENANT_READ: &str = "tenant_read r {0} false -";
 
-/// Tests the role and the tables as this connection of the pool sees them.
-pub(super) async fn run(connection: &mut PgConnection) -> Result<(), OpenError> {
+/// Tests the role that this connection of the pool acts as, and answers its name.
+pub(super) async fn test_role(connection: &mut PgConnection) -> Result<String, OpenError> {
     let (role, superuser, bypasses, synchronous_commit, version_number, version, creates): (
         String,
         bool,
@@ -75,12 +75,11 @@ pub(super) async fn run(connection: &mut PgConnection) -> Result<(), OpenError> 
                 .to_owned(),
         ));
     }
-    test_tables(connection, &role).await?;
     warn_of_version(version_number.unsigned_abs(), &version);
     if creates == Some(true) {
         tracing::warn!(%role, "the server's role may create objects in the schema of its tables: REVOKE CREATE ON SCHEMA it from the role and from PUBLIC");
     }
-    Ok(())
+    Ok(role)
 }
 
 const ADVICE: &str =
@@ -99,7 +98,8 @@ fn membership(role: &str, other: &str, what: &str) -> String {
     )
 }
 
-async fn test_tables(connection: &mut PgConnection, role: &str) -> Result<(), OpenError> {
+/// Tests the tables as this connection of the pool sees them.
+pub(super) async fn test_tables(connection: &mut PgConnection, role: &str) -> Result<(), OpenError> {
     let tables: Vec<Table> =
         sqlx::query_as(TABLE).bind(&TABLES[..]).fetch_all(connection).await.map_err(OpenError::during("the self test of the tables"))?;
     for (table, owner, member, forced, granted, policies) in tables {
@@ -128,7 +128,7 @@ async fn test_tables(connection: &mut PgConnection, role: &str) -> Result<(), Op
             )));
         }
         if !granted {
-            return Err(migrate::not_granted());
+            return Err(migrate::not_granted(role));
         }
     }
     Ok(())
