@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_ok};
 use nworkflow_state::app::StartError;
 use nworkflow_state::config::{DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
@@ -761,7 +761,9 @@ async fn a_hot_row_leaves_the_pool_to_others() {
         // The writers wait as long as this takes: each of these answers comes before theirs.
         store.ping().await.unwrap();
         assert!(store.get_state(&acme, &state_key("cold")).await.unwrap().live().is_some());
-        assert_eq!(put_state(&store, &acme, "cold").await.unwrap().get(), 2);
+        // One may share the hot one's place in the gate by chance, not all.
+        let unrelated = ["cold", "cool", "mild"].map(|execution| Box::pin(put_state(&store, &acme, execution)));
+        select_ok(unrelated).await.unwrap();
         other.execute("ROLLBACK").await.unwrap();
     };
     let (written, ()) = tokio::join!(biased; writers, others);

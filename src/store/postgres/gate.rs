@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Keys are told apart by their stripe. Two keys of one stripe wait for each other without need, so there are many more stripes than
-/// writes at work.
-const STRIPES: usize = 1024;
+/// writes at work; one takes some 40 bytes.
+const STRIPES: usize = 8192;
 
 /// One place per stripe.
 #[derive(Debug)]
