@@ -7,9 +7,11 @@ mod connect;
 mod epoch;
 mod error;
 mod failure;
+mod gate;
 mod key_sql;
 mod migrate;
 mod open;
+mod pool;
 mod rows;
 mod self_test;
 mod state_read;
@@ -26,13 +28,16 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 
+pub use connect::check_settings;
 pub use error::OpenError;
 pub use migrate::migrate;
 pub use open::OpenMode;
 
 use self::epoch::Epoch;
+use self::gate::Gate;
+use self::pool::Pool;
+use self::transaction::Limits;
 use self::work::KnownTenants;
 use super::{Backend, HistoryQuery, Lookup, Outcome, Result, Store, Tombstone, VariableQuery, WriteContext};
 use crate::domain::clock::Clock;
@@ -45,8 +50,10 @@ use crate::domain::version::{Expected, Version};
 /// The store on PostgreSQL.
 #[derive(Debug)]
 pub struct PostgresStore {
-    pool: PgPool,
-    pool_size: u32,
+    pool: Pool,
+    /// One connection apart, so that the answer whether the database answers never waits behind requests.
+    health: Pool,
+    gate: Gate,
     clock: Clock,
     answer_limit: Duration,
     tenants: KnownTenants,
@@ -61,7 +68,8 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let begun = transaction::read(self.limits(), None, async |_| Ok(())).await;
+        let limits = Limits { pool: &self.health, answer: self.answer_limit };
+        let begun = transaction::read(limits, None, async |_| Ok(())).await;
         begun.map_err(|failure| failure.into_store_error("no table"))
     }
 
@@ -74,13 +82,13 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<StateRecord>> {
         let rows = [state_write::StatePut { context, key, expected, operation: Operation::Put, document }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &state_write::PutStates { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &state_write::PutStates { tenant, rows: &rows }).await?)
     }
 
     async fn delete_state(&self, context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<Tombstone>> {
         let rows = [state_write::StateDelete { context, key, expected }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &state_write::DeleteStates { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &state_write::DeleteStates { tenant, rows: &rows }).await?)
     }
 
     async fn get_state(&self, tenant: &TenantId, key: &StateKey) -> Result<Lookup<StateRecord>> {
@@ -104,13 +112,13 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<VariableRecord>> {
         let rows = [variable_write::VariablePut { context, key, expected, document }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &variable_write::PutVariables { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &variable_write::PutVariables { tenant, rows: &rows }).await?)
     }
 
     async fn delete_variable(&self, context: &WriteContext, key: &VariableKey, expected: Expected) -> Result<Outcome<Tombstone>> {
         let rows = [variable_write::VariableDelete { context, key, expected }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &variable_write::DeleteVariables { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &variable_write::DeleteVariables { tenant, rows: &rows }).await?)
     }
 
     async fn get_variable(&self, tenant: &TenantId, key: &VariableKey) -> Result<Lookup<VariableRecord>> {
@@ -123,5 +131,6 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         self.pool.close().await;
+        self.health.close().await;
     }
 }

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use super::epoch::Epoch;
 use super::error::OpenError;
+use super::gate::Gate;
 use super::work::KnownTenants;
 use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
@@ -42,14 +43,14 @@ impl PostgresStore {
         settings.apply(&mut first).await.map_err(OpenError::during("SET ROLE, or another setting of a connection,"))?;
         let epoch = inspect(&mut first).await?;
         first.close().await.map_err(OpenError::during("the end of the self test"))?;
-        let pool = connect::pool(config, login, settings);
         Ok(Self {
-            pool_size: config.pool_size,
+            health: connect::pool(config, 1, login.clone(), settings.clone()),
+            pool: connect::pool(config, config.pool_size, login, settings),
+            gate: Gate::new(config.lock_timeout_ms.into()),
             clock,
             answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
             tenants: KnownTenants::default(),
             epoch: Mutex::new(epoch),
-            pool,
         })
     }
 }
@@ -83,8 +84,10 @@ async fn may_create_roles(config: &DatabaseConfig) -> Result<bool, OpenError> {
 
 /// Refuses a database that is not migrated or not safe.
 async fn inspect(connection: &mut PgConnection) -> Result<Option<Epoch>, OpenError> {
-    migrate::check(connection).await?;
-    self_test::run(connection).await?;
+    // The role first: whoever may not serve at all is not told to have rights granted.
+    let role = self_test::test_role(connection).await?;
+    migrate::check(connection, &role).await?;
+    self_test::test_tables(connection, &role).await?;
     let epoch = Epoch::read(connection).await;
     if let Err(error) = &epoch {
         tracing::warn!(%error, "the server does not tell its identity: after a COMMIT whose answer is lost, its outcome cannot be looked up");
