@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_ok};
+use nworkflow_state::app::StartError;
 use nworkflow_state::config::{DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
@@ -18,7 +19,7 @@ use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, Variabl
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
 use nworkflow_state::store::{HistoryQuery, Idempotency, Lookup, Outcome, Store, StoreError, VariableQuery, WriteContext};
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
 use uuid::Uuid;
 
 use crate::support::postgres::{APP, OWNER, TestDatabase, config_of, open, server};
@@ -103,11 +104,38 @@ async fn the_owner_does_not_serve() {
 }
 
 #[tokio::test]
-async fn an_heir_of_the_owner_does_not_serve() {
-    let database = TestDatabase::migrated().await;
-    let role = database.role("LOGIN INHERIT").await;
-    database.execute(format!("GRANT {OWNER} TO {role}")).await;
-    assert_says(&refused(&database, &config_of(database.url(&role))).await, &[&role, "inherits from its owner"]);
+async fn a_member_of_a_role_that_could_bypass_row_level_security_does_not_serve() {
+    for inherits in ["INHERIT", "NOINHERIT"] {
+        let database = TestDatabase::migrated().await;
+        let role = database.role(&format!("LOGIN {inherits}")).await;
+        // Rights of its own: without INHERIT it has those of no other role.
+        let owner = DatabaseConfig { migrate_url: Secret::from(database.url(OWNER)), ..database.config() };
+        migrate(&owner, Some(&role)).await.unwrap();
+        let (superuser, bypasses, between) = (format!("{role}_root"), format!("{role}_bypass"), format!("{role}_between"));
+        for statement in [
+            format!("CREATE ROLE {superuser} SUPERUSER; CREATE ROLE {bypasses} BYPASSRLS; CREATE ROLE {between} {inherits}"),
+            format!("GRANT {between} TO {role}"),
+        ] {
+            database.execute(statement).await;
+        }
+        for (other, what) in
+            [(superuser.as_str(), "a superuser"), (bypasses.as_str(), "which has BYPASSRLS"), (OWNER, "which owns table tenant")]
+        {
+            for member in [&role, &between] {
+                database.execute(format!("GRANT {other} TO {member}")).await;
+                let message = refused(&database, &config_of(database.url(&role))).await;
+                let revoke = format!("REVOKE \"{other}\" FROM \"{role}\"");
+                assert_says(&message, &[&format!("role {role} is a member of {other}, {what}"), &revoke, "database.migrate_url"]);
+                database.execute(format!("REVOKE {other} FROM {member}")).await;
+            }
+        }
+        PostgresStore::open(&config_of(database.url(&role)), Clock::new(), OpenMode::Serve, Arc::new(NoObserver))
+            .await
+            .unwrap()
+            .close()
+            .await;
+        database.execute(format!("DROP ROLE {superuser}; DROP ROLE {bypasses}; DROP ROLE {between}")).await;
+    }
 }
 
 #[tokio::test]
@@ -173,8 +201,14 @@ async fn pending_migrations_name_the_command() {
     let database = TestDatabase::empty().await;
     for mode in [OpenMode::Serve, OpenMode::Development] {
         let error = database.refusal(&database.config(), mode).await.to_string();
-        assert_says(&error, &["pending", "nworkflow-state migrate", "database.migrate_url"]);
+        assert_says(&error, &["pending", &format!("`nworkflow-state migrate --app-role {APP}`"), "database.migrate_url"]);
     }
+    // The role that is assumed, not the login.
+    let role = format!("{}_assumed", database.name());
+    database.execute(format!("CREATE ROLE {role}; GRANT {role} TO {APP}")).await;
+    let config = DatabaseConfig { role: role.clone(), ..database.config() };
+    let error = database.refusal(&config, OpenMode::Serve).await.to_string();
+    assert_says(&error, &[&format!("`nworkflow-state migrate --app-role {role}`")]);
 }
 
 #[tokio::test]
@@ -182,7 +216,10 @@ async fn missing_rights_name_the_command() {
     let database = TestDatabase::migrated().await;
     for revoke in ["SELECT ON _sqlx_migrations", "DELETE ON session"] {
         database.execute(format!("REVOKE {revoke} FROM {APP}")).await;
-        assert_says(&database.refusal(&database.config(), OpenMode::Serve).await.to_string(), &["no rights", "migrate --app-role NAME"]);
+        assert_says(
+            &database.refusal(&database.config(), OpenMode::Serve).await.to_string(),
+            &["no rights", &format!("migrate --app-role {APP}")],
+        );
     }
 }
 
@@ -208,6 +245,25 @@ async fn an_unreachable_database_is_named_without_its_password() {
     };
     assert_says(&error, &["127.0.0.1:1/db", "does not answer"]);
     assert!(!error.contains("secret"));
+}
+
+#[tokio::test]
+async fn a_database_that_answers_is_quoted() {
+    let database = TestDatabase::migrated().await;
+    for (url, said) in [
+        (database.url("nobody_at_all"), "role \"nobody_at_all\" does not exist"),
+        (format!("{}_missing", database.url(APP)), "_missing\" does not exist"),
+    ] {
+        let error = database.refusal(&config_of(url), OpenMode::Serve).await;
+        // As the process tells it.
+        let error = StartError::from(error).to_string();
+        assert_says(&error, &["refuses the connection", said]);
+        assert!(!error.contains("does not answer") && !error.contains("at line"), "{error}");
+    }
+    let config = DatabaseConfig { role: "nobody_at_all".into(), ..database.config() };
+    let error = StartError::from(database.refusal(&config, OpenMode::Serve).await).to_string();
+    assert_says(&error, &["SET ROLE", "role \"nobody_at_all\" does not exist"]);
+    assert!(!error.contains("at line"), "{error}");
 }
 
 #[tokio::test]
@@ -519,6 +575,58 @@ async fn ended_sessions_are_not_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_lets_nobody_in_is_unavailable() {
+    let database = TestDatabase::migrated().await;
+    let role = database.role("LOGIN").await;
+    let config = DatabaseConfig { acquire_timeout_ms: Milliseconds(1000), ..config_of(database.url(&role)) };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, Arc::new(NoObserver)).await.unwrap();
+    let acme = tenant("acme");
+    let name = database.name();
+    let away = format!("{name}_away");
+    // In another database: nobody may be in this one while it changes its name, and nobody gets in while it takes no connections.
+    let mut operator = server().connect().await.unwrap();
+    for (code, lock_out, let_in) in [
+        ("55000", format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"), format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")),
+        ("53300", format!("ALTER DATABASE {name} CONNECTION LIMIT 0"), format!("ALTER DATABASE {name} CONNECTION LIMIT -1")),
+        ("42501", format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"), format!("GRANT CONNECT ON DATABASE {name} TO PUBLIC")),
+        ("28000", format!("ALTER ROLE {role} NOLOGIN"), format!("ALTER ROLE {role} LOGIN")),
+        ("3D000", format!("ALTER DATABASE {name} RENAME TO {away}"), format!("ALTER DATABASE {away} RENAME TO {name}")),
+    ] {
+        put_state(&store, &acme, "e").await.unwrap();
+        let end = format!("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = '{role}'");
+        let statements = if code == "3D000" { [end, lock_out] } else { [lock_out, end] };
+        for statement in statements {
+            operator.execute(AssertSqlSafe(statement)).await.unwrap();
+        }
+        for answer in
+            [store.get_state(&acme, &state_key("e")).await.map(drop), put_state(&store, &acme, "e").await.map(drop), store.ping().await]
+        {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{code}: {answer:?}");
+        }
+        operator.execute(AssertSqlSafe(let_in)).await.unwrap();
+    }
+    assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 6);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_written_is_unavailable_to_writers() {
+    let database = TestDatabase::migrated().await;
+    let acme = tenant("acme");
+    database.execute(format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name())).await;
+    let store = database.store(Clock::new()).await;
+    for _ in 0..2 {
+        let written = put_state(&store, &acme, "e").await;
+        assert!(matches!(written, Err(StoreError::Unavailable(_))), "{written:?}");
+        let deleted = store.delete_variable(&context(&acme), &variable_key("v"), None, Expected::Any).await;
+        assert!(matches!(deleted, Err(StoreError::Unavailable(_))), "{deleted:?}");
+    }
+    assert_eq!(store.get_state(&acme, &state_key("e")).await.unwrap(), Lookup::Absent);
+    store.ping().await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_is_looked_up() {
     let database = TestDatabase::migrated().await;
     let (proxy, store) = behind_proxy(&database, 4).await;
@@ -581,18 +689,21 @@ fn applied<R: std::fmt::Debug>(outcomes: Vec<Result<Outcome<R>, StoreError>>) ->
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_raced_idempotency_key_writes_once() {
     let database = TestDatabase::migrated().await;
-    let store = database.store(Clock::new()).await;
+    // One server's writers of one key wait for each other, several servers' race.
+    let stores = join_all((0..4).map(|_| database.store(Clock::new()))).await;
+    let store_of = |number: usize| &stores[number % stores.len()];
+    let store = store_of(0);
     let acme = tenant("acme");
     // The tenant's row is there, so that the first requests do not wait for each other on it, but run into each other on the key.
-    put_state(&store, &acme, "warm").await.unwrap();
+    put_state(store, &acme, "warm").await.unwrap();
     let (state, name) = (state_key("e"), variable_key("v"));
     for round in 0..10 {
         let (document, value) = (document(), variable("1"));
         let context = keyed(&acme, round * 4);
-        let puts = (0..12).map(|_| store.put_state(&context, &state, Expected::Any, &document, Operation::Put));
+        let puts = (0..12).map(|number| store_of(number).put_state(&context, &state, Expected::Any, &document, Operation::Put));
         assert_eq!(applied(join_all(puts).await), 1, "put state");
         let context = keyed(&acme, round * 4 + 1);
-        let puts = (0..12).map(|_| store.put_variable(&context, &name, None, Expected::Any, &value));
+        let puts = (0..12).map(|number| store_of(number).put_variable(&context, &name, None, Expected::Any, &value));
         assert_eq!(applied(join_all(puts).await), 1, "put variable");
         // Deletes of different rows under one key, so that each would have something to delete.
         let others: Vec<_> = (0..12).map(|number| (state_key(&format!("e{number}")), variable_key(&format!("v{number}")))).collect();
@@ -609,7 +720,7 @@ async fn a_raced_idempotency_key_writes_once() {
     }
     let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut database.superuser().await).await.unwrap();
     assert_eq!(keys, 40);
-    store.close().await;
+    join_all(stores.iter().map(PostgresStore::close)).await;
 }
 
 #[tokio::test]
@@ -627,22 +738,90 @@ async fn a_locked_row_is_contention() {
     store.close().await;
 }
 
+/// Waits until so many statements of the server wait for locks.
+async fn wait_for_locks(database: &TestDatabase, count: i64) {
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND wait_event_type = 'Lock'";
+    let mut watcher = database.superuser().await;
+    for _ in 0..500 {
+        if sqlx::query_scalar::<_, i64>(waiting).bind(APP).fetch_one(&mut watcher).await.unwrap() == count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not {count} statements wait for a lock");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hot_row_leaves_the_pool_to_others() {
+    let database = TestDatabase::migrated().await;
+    let limits = DatabaseConfig { pool_size: 4, statement_timeout_ms: Milliseconds(60_000), ..database.config() };
+    let patient = DatabaseConfig { lock_timeout_ms: Milliseconds(60_000), ..limits.clone() };
+    let store = PostgresStore::open(&patient, Clock::new(), OpenMode::Serve, Arc::new(NoObserver)).await.unwrap();
+    let acme = tenant("acme");
+    put_state(&store, &acme, "hot").await.unwrap();
+    put_state(&store, &acme, "cold").await.unwrap();
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; SELECT FROM execution_state WHERE execution_id = 'hot' FOR UPDATE").await.unwrap();
+    let writers = join_all((0..40).map(|_| put_state(&store, &acme, "hot")));
+    let others = async {
+        wait_for_locks(&database, 1).await;
+        // The writers wait as long as this takes: each of these answers comes before theirs.
+        store.ping().await.unwrap();
+        assert!(store.get_state(&acme, &state_key("cold")).await.unwrap().live().is_some());
+        // One may share the hot one's place in the gate by chance, not all.
+        let unrelated = ["cold", "cool", "mild"].map(|execution| Box::pin(put_state(&store, &acme, execution)));
+        select_ok(unrelated).await.unwrap();
+        other.execute("ROLLBACK").await.unwrap();
+    };
+    let (written, ()) = tokio::join!(biased; writers, others);
+    let mut versions: Vec<i64> = written.into_iter().map(|version| version.unwrap().get()).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, (2..=41).collect::<Vec<_>>());
+    store.close().await;
+    // And when the lock stays, each hears that it is contended.
+    let hasty = DatabaseConfig { lock_timeout_ms: Milliseconds(200), acquire_timeout_ms: Milliseconds(1000), ..limits };
+    let store = PostgresStore::open(&hasty, Clock::new(), OpenMode::Serve, Arc::new(NoObserver)).await.unwrap();
+    other.execute("BEGIN; SELECT FROM execution_state WHERE execution_id = 'hot' FOR UPDATE").await.unwrap();
+    for written in join_all((0..40).map(|_| put_state(&store, &acme, "hot"))).await {
+        assert!(matches!(written, Err(StoreError::Contended(_))), "{written:?}");
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_busy_is_contention_and_the_database_answers() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig {
+        pool_size: 2,
+        acquire_timeout_ms: Milliseconds(1000),
+        lock_timeout_ms: Milliseconds(60_000),
+        statement_timeout_ms: Milliseconds(60_000),
+        ..database.config()
+    };
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, Arc::new(NoObserver)).await.unwrap();
+    let acme = tenant("acme");
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; LOCK TABLE execution_state").await.unwrap();
+    let writers = join_all(["a", "b"].map(|execution| put_state(&store, &acme, execution)));
+    let others = async {
+        wait_for_locks(&database, 2).await;
+        let read = store.get_variable(&acme, &variable_key("v"), None).await;
+        assert!(matches!(read, Err(StoreError::Contended(_))), "{read:?}");
+        store.ping().await.unwrap();
+        other.execute("ROLLBACK").await.unwrap();
+    };
+    let (written, ()) = tokio::join!(biased; writers, others);
+    written.into_iter().for_each(|written| assert!(written.is_ok(), "{written:?}"));
+    store.close().await;
+}
+
 /// Lets a write run into a row that another transaction holds with this change, which then commits. Answers the write's outcome.
 async fn overtaken<T>(database: &TestDatabase, change: &str, write: impl Future<Output = Result<T, StoreError>>) -> T {
     let mut other = database.superuser().await;
     other.execute(AssertSqlSafe(format!("BEGIN; {change}"))).await.unwrap();
     let commit = async {
-        let waiting =
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND usename = $1 AND wait_event_type = 'Lock')";
-        let mut watcher = database.superuser().await;
-        for _ in 0..500 {
-            if sqlx::query_scalar(waiting).bind(APP).fetch_one(&mut watcher).await.unwrap() {
-                other.execute("COMMIT").await.unwrap();
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the write did not wait for the row");
+        wait_for_locks(database, 1).await;
+        other.execute("COMMIT").await.unwrap();
     };
     let (outcome, ()) = tokio::join!(write, commit);
     outcome.unwrap()

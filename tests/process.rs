@@ -235,6 +235,15 @@ fn settings_can_be_checked() {
     };
     assert_eq!(assert_prints(&issuer("realm")), "ok\n");
     assert_fails(&issuer("realms"), 2, &["acme"]);
+    for (name, setting) in [("URL", "database.url"), ("MIGRATE_URL", "database.migrate_url")] {
+        for (url, why) in [("postgres://u:hunter2@db:99999/state", "port"), ("postgres://u:hunter2@db/state?sslmode=maybe", "maybe")] {
+            let mut command = place.command(&["config", "check"]);
+            command.env("NWORKFLOW__DATABASE__URL", "postgres://u@db/state").env(format!("NWORKFLOW__DATABASE__{name}"), url);
+            let output = command.output().expect("the program can be started");
+            assert_fails(&output, 2, &[setting, "is not a URL like", why]);
+            assert!(!format!("{output:?}").contains("hunter2"));
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::http::auth::Authenticator;
 use crate::lifecycle::Lifecycle;
+use crate::store::postgres;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -30,15 +31,21 @@ pub(super) fn run(settings: &settings::SettingsArguments, arguments: &Arguments)
             print(&text)?;
         }
         Action::Check => {
-            check_auth(&config)?;
+            check(&config)?;
             print("ok\n")?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What only the authenticator knows about its settings: the grammar of tenant rules, whether two issuers could name one tenant.
-pub(super) fn check_auth(config: &Config) -> Result<()> {
+/// What only those know about their settings who use them.
+pub(super) fn check(config: &Config) -> Result<()> {
+    postgres::check_settings(&config.database).map_err(|error| Failure::Configuration(error.to_string()))?;
+    check_auth(config)
+}
+
+/// The grammar of tenant rules, and whether two issuers could name one tenant.
+fn check_auth(config: &Config) -> Result<()> {
     if config.auth.issuers.is_empty() {
         return Ok(());
     }

@@ -23,7 +23,7 @@ enum Finding {
 type Findings = Vec<(String, Finding)>;
 
 pub(super) fn run(settings: &settings::SettingsArguments) -> Result<ExitCode> {
-    let loaded = settings.load(&[]).and_then(|loaded| config::check_auth(&loaded).map(|()| loaded));
+    let loaded = settings.load(&[]).and_then(|loaded| config::check(&loaded).map(|()| loaded));
     let config = match loaded {
         Ok(config) => config,
         Err(Failure::Configuration(reason) | Failure::Other(reason)) => {

@@ -28,9 +28,11 @@ impl Health {
         if self.memory.is_stopping() {
             return Err(Error::new(Code::ShuttingDown, "The server is shutting down."));
         }
+        // Whatever keeps it from answering, a probe is to hear that it does not, and not that the server is broken.
+        let unavailable = || Error::new(Code::StoreUnavailable, "The database does not answer.");
         match tokio::time::timeout(PING_TIMEOUT, self.memory.store().ping()).await {
-            Ok(answer) => answer?,
-            Err(_) => return Err(Error::new(Code::StoreUnavailable, "The database does not answer.")),
+            Ok(answer) => answer.map_err(|error| unavailable().with_cause(error))?,
+            Err(_) => return Err(unavailable()),
         }
         Ok(self.memory.store().backend())
     }

@@ -46,10 +46,11 @@ use crate::domain::version::{Expected, Version};
 /// Why a store could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be reached or has no connection free in time. Nothing was written.
+    /// The database cannot be reached. Nothing was written.
     #[error("the store is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// A lock or statement time limit passed, or the database chose this transaction as a deadlock's victim. Nothing was written.
+    /// A lock or statement time limit passed, other writers of the key or the users of all connections did not end in time, or the
+    /// database chose this transaction as a deadlock's victim. Nothing was written.
     #[error("the store is contended")]
     Contended(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection broke while the commit was on its way: the write is there or it is not.

@@ -164,6 +164,7 @@ async fn no_cause_reaches_the_client(app: TestApp) {
             assert_keeps_the_secret(&call.send().await.problem(500, "internal"));
         }
         app.anonymous().get("/health/live").send().await.expect(200);
+        assert_keeps_the_secret(&app.anonymous().get("/health/ready").send().await.problem(503, "store_unavailable"));
         app.faults.set(Behaviour::Pass);
         assert_untouched(&ada).await;
     }

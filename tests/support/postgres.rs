@@ -120,8 +120,9 @@ pub(crate) async fn open(config: &DatabaseConfig, clock: Clock) -> Result<Postgr
 pub(crate) fn config_of(url: String) -> DatabaseConfig {
     let mut config = config::load(&config::Source::default()).unwrap().database;
     config.url = Secret::from(url);
-    // Many tests share few cores: what is tested is not how soon a connection is there.
+    // Many tests share few cores: what is tested is not how soon a connection is there, or the end of another write.
     config.acquire_timeout_ms = Milliseconds(20_000);
+    config.lock_timeout_ms = Milliseconds(20_000);
     config
 }
 

@@ -3,10 +3,11 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
 
-use super::error::OpenError;
+use super::error::{OpenError, said};
+use super::pool::Pool;
 use super::transaction::quote_identifier;
 use crate::config::{DatabaseConfig, Milliseconds, Secret};
 
@@ -36,9 +37,21 @@ pub(super) fn owner(config: &DatabaseConfig) -> Result<Option<PgConnectOptions>,
     if config.migrate_url.is_empty() { Ok(None) } else { parse("database.migrate_url", &config.migrate_url).map(Some) }
 }
 
+/// Whether the logins of these settings can be read. Connects to nothing.
+///
+/// # Errors
+/// [`OpenError::Configuration`]: one of them cannot.
+pub fn check_settings(config: &DatabaseConfig) -> Result<(), OpenError> {
+    if !config.is_embedded() {
+        login(config)?;
+        owner(config)?;
+    }
+    Ok(())
+}
+
 fn parse(name: &str, url: &Secret) -> Result<PgConnectOptions, OpenError> {
     let options = PgConnectOptions::from_str(url.expose()).map_err(|error| {
-        OpenError::Configuration(format!("{name} is not a URL like postgres://user:password@host:5432/database: {error}."))
+        OpenError::Configuration(format!("{name} is not a URL like postgres://user:password@host:5432/database: {}.", said(&error)))
     })?;
     Ok(finish(options))
 }
@@ -57,7 +70,8 @@ pub(super) fn place(options: &PgConnectOptions) -> String {
 /// One connection, outside any pool.
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, OpenError> {
     let connecting = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
-    connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(|source| OpenError::Unreachable { place: place(options), source })
+    let silent = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {} seconds", CONNECT_LIMIT.as_secs()));
+    connecting.unwrap_or_else(|_| Err(silent().into())).map_err(|error| OpenError::no_connection(place(options), &error))
 }
 
 /// The settings of a connection of the pool.
@@ -106,8 +120,8 @@ impl Settings {
 }
 
 /// A pool of at most so many connections. It connects when it is used.
-pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions, settings: Settings) -> PgPool {
-    PgPoolOptions::new()
+pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions, settings: Settings) -> Pool {
+    let connections = PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(config.acquire_timeout_ms.into())
         // BEGIN is the test: see Transaction::begin.
@@ -116,5 +130,6 @@ pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions
             let settings = settings.clone();
             Box::pin(async move { settings.apply(connection).await })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    Pool::new(connections)
 }

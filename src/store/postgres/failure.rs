@@ -7,6 +7,8 @@ use crate::store::StoreError;
 /// Why a transaction did not come to its end.
 #[derive(Debug)]
 pub(super) enum Failure {
+    /// There is no connection, or none on which a transaction can begin.
+    Unconnected(sqlx::Error),
     /// The driver or the server said so.
     Driver(sqlx::Error),
     /// The server did not answer a statement in time.
@@ -53,7 +55,7 @@ impl Failure {
     /// Whether the connection is gone, or its state unknown. Of a COMMIT it means that the outcome is unknown too.
     pub(super) fn lost_connection(&self) -> bool {
         match self {
-            Self::Driver(error) => match code(error) {
+            Self::Unconnected(error) | Self::Driver(error) => match code(error) {
                 // 40003 and 08007 say that the outcome is unknown, 57P0x that the server ends the session.
                 Some(code) => code.starts_with("08") || code.starts_with("57P") || code == "40003" || code == "25P03",
                 None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::Tls(_)),
@@ -66,6 +68,7 @@ impl Failure {
     /// What the caller learns when nothing was written. `table` is what the statement was about.
     pub(super) fn into_store_error(self, table: &'static str) -> StoreError {
         match self {
+            Self::Unconnected(error) => StoreError::Unavailable(Box::new(error)),
             Self::Driver(error) => classify(error, table),
             Self::Silent => StoreError::Unavailable("the server did not answer in time".into()),
             Self::Corrupt { detail } => StoreError::Corrupt { table, detail },
@@ -93,9 +96,7 @@ fn classify(error: sqlx::Error, table: &'static str) -> StoreError {
         };
     }
     match error {
-        Error::PoolTimedOut | Error::PoolClosed | Error::Io(_) | Error::Tls(_) | Error::WorkerCrashed | Error::BeginFailed => {
-            StoreError::Unavailable(Box::new(error))
-        }
+        Error::Io(_) | Error::Tls(_) | Error::WorkerCrashed => StoreError::Unavailable(Box::new(error)),
         Error::ColumnDecode { index, source } => StoreError::Corrupt { table, detail: format!("column {index}: {source}") },
         Error::Decode(_) | Error::ColumnNotFound(_) | Error::ColumnIndexOutOfBounds { .. } | Error::TypeNotFound { .. } => {
             StoreError::Corrupt { table, detail: error.to_string() }

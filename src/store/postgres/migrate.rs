@@ -1,11 +1,11 @@
 //! Migrations, and what the server's role is granted on the tables.
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::connect;
-use super::error::OpenError;
+use super::error::{OpenError, said};
 use super::transaction::quote_identifier;
 use crate::config::DatabaseConfig;
 use crate::store::migrate::{MigrationReport, Standing, standing};
@@ -60,7 +60,7 @@ pub(super) async fn migrate_as(login: &PgConnectOptions, grantee: Option<&str>, 
     migrator
         .run(&mut connection)
         .await
-        .map_err(|error| OpenError::Migrations(format!("A migration of the database failed, nothing of it was kept: {error}.")))?;
+        .map_err(|error| OpenError::Migrations(format!("A migration of the database failed, nothing of it was kept: {}.", why(&error))))?;
     let mut applied = applied(&mut connection).await?;
     applied.retain(|(version, _)| before.iter().all(|(earlier, _)| earlier != version));
     if !applied.is_empty() {
@@ -92,18 +92,27 @@ async fn analyze(connection: &mut PgConnection) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Refuses when migrations are pending.
-pub(super) async fn check(connection: &mut PgConnection) -> Result<(), OpenError> {
+fn why(error: &MigrateError) -> String {
+    match error {
+        MigrateError::Execute(error) => said(error),
+        MigrateError::ExecuteMigration(error, version) => format!("migration {version}: {}", said(error)),
+        error => error.to_string(),
+    }
+}
+
+/// Refuses when migrations are pending. `role` is the one that is to serve.
+pub(super) async fn check(connection: &mut PgConnection, role: &str) -> Result<(), OpenError> {
     let applied = match applied(connection).await {
-        Err(OpenError::Statement { source, .. }) if is_forbidden(&source) => return Err(not_granted()),
+        Err(OpenError::Statement { error, .. }) if is_forbidden(&error) => return Err(not_granted(role)),
         applied => applied?,
     };
     match standing(&migrator(), &applied) {
         Standing::Current => Ok(()),
         Standing::Changed(version) => Err(changed(version)),
         Standing::Pending(versions) => Err(OpenError::Migrations(format!(
-            "The database has pending migrations ({}). Run `nworkflow-state migrate` with the owner's login, or set database.migrate_url to it.",
-            versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+            "The database has pending migrations ({}). {}",
+            versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
+            advice(role)
         ))),
     }
 }
@@ -115,10 +124,16 @@ fn changed(version: i64) -> OpenError {
 }
 
 /// The role lacks rights on our tables.
-pub(super) fn not_granted() -> OpenError {
-    OpenError::Migrations(
-        "The server's role has no rights on the tables. Run `nworkflow-state migrate --app-role NAME` with the owner's login, or set database.migrate_url to it."
-            .to_owned(),
+pub(super) fn not_granted(role: &str) -> OpenError {
+    OpenError::Migrations(format!("The server's role {role} has no rights on the tables. {}", advice(role)))
+}
+
+/// The command that migrates and grants to this role.
+fn advice(role: &str) -> String {
+    let is_word = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
+    let word = if role.chars().all(is_word) { role.to_owned() } else { format!("'{}'", role.replace('\'', r"'\''")) };
+    format!(
+        "Run `nworkflow-state migrate --app-role {word}` with the owner's login in database.url, or set database.migrate_url to that login."
     )
 }
 
@@ -172,10 +187,10 @@ async fn create_development_role(connection: &mut PgConnection) -> Result<(), Op
     if !exists {
         let created = run(connection, format!("CREATE ROLE {role} NOLOGIN NOINHERIT"), "CREATE ROLE").await;
         // Roles belong to the whole cluster, the lock to one database: another may have been quicker.
-        if let Err(OpenError::Statement { action, source }) = created
-            && !source.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42710" || code == "23505")
+        if let Err(OpenError::Statement { action, error }) = created
+            && !error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42710" || code == "23505")
         {
-            return Err(OpenError::Statement { action, source });
+            return Err(OpenError::Statement { action, error });
         }
     }
     let is_superuser: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
@@ -194,4 +209,15 @@ async fn create_development_role(connection: &mut PgConnection) -> Result<(), Op
 
 async fn run(connection: &mut PgConnection, statement: String, action: &'static str) -> Result<(), OpenError> {
     connection.execute(AssertSqlSafe(statement)).await.map(drop).map_err(OpenError::during(action))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_can_be_pasted() {
+        assert!(advice("app-role_1.x").contains("`nworkflow-state migrate --app-role app-role_1.x` "));
+        assert!(advice("o'app; x").contains(r"--app-role 'o'\''app; x'` "));
+    }
 }

@@ -15,12 +15,14 @@ mod error;
 mod execution_delete;
 mod execution_read;
 mod failure;
+mod gate;
 mod head;
 mod key_sql;
 mod keys;
 mod migrate;
 mod observer;
 mod open;
+mod pool;
 mod rows;
 mod self_test;
 mod session_read;
@@ -44,15 +46,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
 
+pub use connect::check_settings;
 pub use error::OpenError;
 pub use migrate::migrate;
 pub use open::OpenMode;
 
 use self::epoch::Epoch;
+use self::gate::Gate;
 use self::observer::Observer;
+use self::pool::Pool;
 use self::sweep::Sweeper;
+use self::transaction::Limits;
 use self::work::KnownTenants;
 use super::{
     Backend, CheckpointPage, HistoryQuery, IncrementOutcome, Lookup, Outcome, Result, ScopeDeletion, Store, StoreFigures, SweepLimits,
@@ -72,8 +77,10 @@ use crate::domain::version::{Expected, Version};
 /// The store on PostgreSQL.
 #[derive(Debug)]
 pub struct PostgresStore {
-    pool: PgPool,
-    pool_size: u32,
+    pool: Pool,
+    /// One connection apart, so that the answer whether the database answers never waits behind requests.
+    health: Pool,
+    gate: Gate,
     clock: Clock,
     answer_limit: Duration,
     tenants: KnownTenants,
@@ -93,7 +100,8 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let begun = transaction::read(self.limits(), None, async |_| Ok(())).await;
+        let limits = Limits { pool: &self.health, answer: self.answer_limit };
+        let begun = transaction::read(limits, None, async |_| Ok(())).await;
         begun.map_err(|failure| failure.into_store_error("no table"))
     }
 
@@ -107,13 +115,13 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<StateRecord>> {
         let rows = [state_write::StatePut { context, key, expected, operation, document }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &state_write::PutStates { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &state_write::PutStates { tenant, rows: &rows }).await?)
     }
 
     async fn delete_state(&self, context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<Tombstone>> {
         let rows = [state_write::StateDelete { context, key, expected }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &state_write::DeleteStates { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &state_write::DeleteStates { tenant, rows: &rows }).await?)
     }
 
     async fn get_state(&self, tenant: &TenantId, key: &StateKey) -> Result<Lookup<StateRecord>> {
@@ -138,7 +146,7 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<VariableRecord>> {
         let rows = [variable_write::VariablePut { context, key, life, expected, document }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &variable_write::PutVariables { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &variable_write::PutVariables { tenant, rows: &rows }).await?)
     }
 
     async fn delete_variable(
@@ -150,7 +158,7 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<Tombstone>> {
         let rows = [variable_write::VariableDelete { context, key, life, expected }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &variable_write::DeleteVariables { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [key], &variable_write::DeleteVariables { tenant, rows: &rows }).await?)
     }
 
     async fn get_variable(&self, tenant: &TenantId, key: &VariableKey, life: ScopeLife) -> Result<Lookup<VariableRecord>> {
@@ -168,11 +176,18 @@ impl Store for PostgresStore {
     }
 
     async fn write_variables(&self, context: &WriteContext, scope: &Scope, life: ScopeLife, batch: &VariableBatch) -> Result<BatchOutcome> {
-        self.write(&context.tenant, &batch::WriteVariables { context, scope, life, batch }).await
+        let mut keys = Vec::with_capacity(batch.set.len() + batch.delete.len());
+        for (name, _) in &batch.set {
+            keys.push(VariableKey { scope: scope.clone(), name: name.clone() });
+        }
+        for name in &batch.delete {
+            keys.push(VariableKey { scope: scope.clone(), name: name.clone() });
+        }
+        self.write(&context.tenant, keys, &batch::WriteVariables { context, scope, life, batch }).await
     }
 
     async fn delete_variables(&self, context: &WriteContext, scope: &Scope, life: ScopeLife, limit: u32) -> Result<Outcome<ScopeDeletion>> {
-        self.write(&context.tenant, &batch::DeleteScope { context, scope, life, limit }).await
+        self.write(&context.tenant, [scope], &batch::DeleteScope { context, scope, life, limit }).await
     }
 
     async fn increment_variable(
@@ -183,7 +198,7 @@ impl Store for PostgresStore {
         expected: Expected,
         by: Number,
     ) -> Result<IncrementOutcome> {
-        self.write(&context.tenant, &batch::IncrementVariable { context, key, life, expected, by }).await
+        self.write(&context.tenant, [key], &batch::IncrementVariable { context, key, life, expected, by }).await
     }
 
     async fn effective_variables(
@@ -206,7 +221,7 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<SessionRecord>> {
         let rows = [session_write::SessionPut { context, id, reach, owner, expected, document }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &session_write::PutSessions { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [id], &session_write::PutSessions { tenant, rows: &rows }).await?)
     }
 
     async fn get_session(&self, tenant: &TenantId, id: &SessionId, reach: &Reach) -> Result<Lookup<SessionRecord>> {
@@ -227,7 +242,7 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<SessionRecord>> {
         let rows = [session_write::SessionExtension { context, id, reach, expected, additional_seconds }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &session_write::ExtendSessions { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [id], &session_write::ExtendSessions { tenant, rows: &rows }).await?)
     }
 
     async fn delete_session(
@@ -239,7 +254,7 @@ impl Store for PostgresStore {
     ) -> Result<Outcome<Tombstone>> {
         let rows = [session_write::SessionDelete { context, id, reach, expected }];
         let tenant = &context.tenant;
-        rows::single(self.write(tenant, &session_write::DeleteSessions { tenant, rows: &rows }).await?)
+        rows::single(self.write(tenant, [id], &session_write::DeleteSessions { tenant, rows: &rows }).await?)
     }
 
     async fn list_sessions(&self, tenant: &TenantId, query: &SessionQuery) -> Result<Page<SessionRecord>> {
@@ -252,7 +267,7 @@ impl Store for PostgresStore {
         key: &CheckpointKey,
         new: &NewCheckpoint,
     ) -> Result<Outcome<CheckpointRecord>> {
-        self.write(&context.tenant, &checkpoint_write::CreateCheckpoint { context, key, new }).await
+        self.write(&context.tenant, [&key.state], &checkpoint_write::CreateCheckpoint { context, key, new }).await
     }
 
     async fn get_checkpoint(&self, tenant: &TenantId, key: &CheckpointKey) -> Result<Lookup<CheckpointRecord>> {
@@ -260,7 +275,7 @@ impl Store for PostgresStore {
     }
 
     async fn delete_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<Tombstone>> {
-        self.write(&context.tenant, &checkpoint_write::DeleteCheckpoint { context, key, expected }).await
+        self.write(&context.tenant, [&key.state], &checkpoint_write::DeleteCheckpoint { context, key, expected }).await
     }
 
     async fn list_checkpoints(&self, tenant: &TenantId, query: &CheckpointQuery) -> Result<CheckpointPage> {
@@ -268,11 +283,11 @@ impl Store for PostgresStore {
     }
 
     async fn restore_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<StateRecord>> {
-        self.write(&context.tenant, &checkpoint_state::RestoreCheckpoint { context, key, expected }).await
+        self.write(&context.tenant, [&key.state], &checkpoint_state::RestoreCheckpoint { context, key, expected }).await
     }
 
     async fn fork_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>> {
-        self.write(&context.tenant, &checkpoint_state::ForkCheckpoint { context, key, target }).await
+        self.write(&context.tenant, [(&key.state.workflow, target)], &checkpoint_state::ForkCheckpoint { context, key, target }).await
     }
 
     async fn get_state_at(&self, tenant: &TenantId, key: &StateKey, at: Timestamp) -> Result<StateAt> {
@@ -288,7 +303,7 @@ impl Store for PostgresStore {
     }
 
     async fn delete_execution(&self, context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<RemovedExecution>> {
-        self.write(&context.tenant, &execution_delete::DeleteExecution { context, key, expected }).await
+        self.write(&context.tenant, [key], &execution_delete::DeleteExecution { context, key, expected }).await
     }
 
     async fn sweep(&self, task: SweepTask, limits: SweepLimits) -> Result<Swept> {
@@ -296,10 +311,10 @@ impl Store for PostgresStore {
     }
 
     fn figures(&self) -> StoreFigures {
-        let idle = |pool: &PgPool| u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        let pools = [&self.pool, &self.health, self.sweeper.pool()];
         StoreFigures {
-            connections: self.pool.size() + self.sweeper.pool().size(),
-            idle_connections: idle(&self.pool) + idle(self.sweeper.pool()),
+            connections: pools.iter().map(|pool| pool.connections()).sum(),
+            idle_connections: pools.iter().map(|pool| pool.idle_connections()).sum(),
             queue_depth: 0,
             queue_capacity: 0,
             groups: self.groups.load(Ordering::Relaxed),
@@ -310,5 +325,6 @@ impl Store for PostgresStore {
     async fn close(&self) {
         self.pool.close().await;
         self.sweeper.pool().close().await;
+        self.health.close().await;
     }
 }

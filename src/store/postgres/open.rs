@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use super::epoch::Epoch;
 use super::error::OpenError;
+use super::gate::Gate;
 use super::observer::Observer;
 use super::sweep::{self, Sweeper};
 use super::work::KnownTenants;
@@ -49,9 +50,10 @@ impl PostgresStore {
         let budget = Duration::from(config.sweep_timeout_ms);
         let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
         let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping), budget);
-        let pool = connect::pool(config, config.pool_size, login, settings);
         Ok(Self {
-            pool_size: config.pool_size,
+            health: connect::pool(config, 1, login.clone(), settings.clone()),
+            pool: connect::pool(config, config.pool_size, login, settings),
+            gate: Gate::new(config.lock_timeout_ms.into()),
             clock,
             answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
             tenants: KnownTenants::default(),
@@ -60,7 +62,6 @@ impl PostgresStore {
             sweeper,
             groups: AtomicU64::new(0),
             rows: AtomicU64::new(0),
-            pool,
         })
     }
 }
@@ -94,8 +95,10 @@ async fn may_create_roles(config: &DatabaseConfig) -> Result<bool, OpenError> {
 
 /// Refuses a database that is not migrated or not safe.
 async fn inspect(connection: &mut PgConnection) -> Result<Option<Epoch>, OpenError> {
-    migrate::check(connection).await?;
-    self_test::run(connection).await?;
+    // The role first: whoever may not serve at all is not told to have rights granted.
+    let role = self_test::test_role(connection).await?;
+    migrate::check(connection, &role).await?;
+    self_test::test_tables(connection, &role).await?;
     let epoch = Epoch::read(connection).await;
     if let Err(error) = &epoch {
         tracing::warn!(%error, "the server does not tell its identity: after a COMMIT whose answer is lost, its outcome cannot be looked up");

@@ -4,6 +4,7 @@ use sqlx::postgres::PgConnection;
 
 use super::error::OpenError;
 use super::migrate::{self, TABLES};
+use super::transaction::quote_identifier;
 
 /// For each major version the oldest minor without known holes in row level security: 15.20 and what was released with it.
 const SECURE_MINORS: [(u32, u32); 5] = [(14, 25), (15, 20), (16, 16), (17, 12), (18, 6)];
@@ -13,11 +14,18 @@ const ROLE: &str = "
            current_setting('server_version'), has_schema_privilege(current_schema(), 'CREATE')
     FROM pg_roles r WHERE r.rolname = current_user";
 
-/// One row per table that we expect: whether it exists, is ours, and is protected. A policy counts with its name, what it is for, for
+/// A role for which row level security does not hold, and which ours could assume: of a member without INHERIT too, SET ROLE makes it.
+const POWERFUL: &str = "
+    SELECT r.rolname::text, r.rolsuper FROM pg_roles r
+    WHERE (r.rolsuper OR r.rolbypassrls) AND pg_has_role(current_user, r.oid, 'MEMBER')
+    ORDER BY r.rolsuper DESC, r.rolname LIMIT 1";
+
+/// One row per table that we expect: whether it exists, whose it is, whether ours is that role or could assume it, and whether it is
+/// protected. A policy counts with its name, what it is for, for
 /// whom, and whether its expressions look at the tenant.
 const TABLE: &str = "
-    SELECT t.name, c.oid IS NOT NULL,
-           coalesce(pg_has_role(current_user, c.relowner, 'USAGE'), false),
+    SELECT t.name, pg_get_userbyid(c.relowner)::text,
+           coalesce(pg_has_role(current_user, c.relowner, 'MEMBER'), false),
            coalesce(c.relrowsecurity AND c.relforcerowsecurity, false),
            coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
                     AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), false),
@@ -27,13 +35,17 @@ const TABLE: &str = "
                  FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive ORDER BY p.polname)
     FROM unnest($1::text[]) AS t(name) LEFT JOIN pg_class c ON c.oid = to_regclass(t.name)";
 
+/// A row of [`TABLE`]: name, owner, whether ours could become the owner, whether row level security is forced, whether all rights are
+/// granted, policies.
+type Table = (String, Option<String>, bool, bool, bool, Vec<String>);
+
 /// The policy of every table.
 const ISOLATION: &str = "tenant_isolation * {0} true true";
 /// The second one of `tenant`: background jobs walk the tenants.
 const TENANT_READ: &str = "tenant_read r {0} false -";
 
-/// Tests the role and the tables as this connection of the pool sees them.
-pub(super) async fn run(connection: &mut PgConnection) -> Result<(), OpenError> {
+/// Tests the role that this connection of the pool acts as, and answers its name.
+pub(super) async fn test_role(connection: &mut PgConnection) -> Result<String, OpenError> {
     let (role, superuser, bypasses, synchronous_commit, version_number, version, creates): (
         String,
         bool,
@@ -53,36 +65,56 @@ pub(super) async fn run(connection: &mut PgConnection) -> Result<(), OpenError> 
             "The server's queries would run as {role}, which has BYPASSRLS, so that row level security does not hold for it. Run `ALTER ROLE {role} NOBYPASSRLS`, or use another role. {ADVICE}"
         )));
     }
+    if let Some((other, superuser)) = powerful(connection).await? {
+        let what = if superuser { "a superuser" } else { "which has BYPASSRLS" };
+        return Err(OpenError::Unsafe(format!("{} {ADVICE}", membership(&role, &other, what))));
+    }
     if synchronous_commit == "off" {
         return Err(OpenError::Unsafe(
             "synchronous_commit is off: a crash of the database would lose writes that were answered. Set it to on for the server's role."
                 .to_owned(),
         ));
     }
-    test_tables(connection, &role).await?;
     warn_of_version(version_number.unsigned_abs(), &version);
     if creates == Some(true) {
         tracing::warn!(%role, "the server's role may create objects in the schema of its tables: REVOKE CREATE ON SCHEMA it from the role and from PUBLIC");
     }
-    Ok(())
+    Ok(role)
 }
 
 const ADVICE: &str =
     "Set database.url to a login that owns nothing and database.migrate_url to the owner's, or database.role to a role that owns nothing.";
 
-async fn test_tables(connection: &mut PgConnection, role: &str) -> Result<(), OpenError> {
-    let tables: Vec<(String, bool, bool, bool, bool, Vec<String>)> =
+async fn powerful(connection: &mut PgConnection) -> Result<Option<(String, bool)>, OpenError> {
+    sqlx::query_as(POWERFUL).fetch_optional(connection).await.map_err(OpenError::during("the self test of the role's memberships"))
+}
+
+/// That a role could become another, and what ends that.
+fn membership(role: &str, other: &str, what: &str) -> String {
+    format!(
+        "The server's role {role} is a member of {other}, {what}, and could switch row level security off after SET ROLE. Run `REVOKE {} FROM {}` (or from the role between them), or use another role.",
+        quote_identifier(other),
+        quote_identifier(role)
+    )
+}
+
+/// Tests the tables as this connection of the pool sees them.
+pub(super) async fn test_tables(connection: &mut PgConnection, role: &str) -> Result<(), OpenError> {
+    let tables: Vec<Table> =
         sqlx::query_as(TABLE).bind(&TABLES[..]).fetch_all(connection).await.map_err(OpenError::during("the self test of the tables"))?;
-    for (table, exists, owned, forced, granted, policies) in tables {
-        if !exists {
+    for (table, owner, member, forced, granted, policies) in tables {
+        let Some(owner) = owner else {
             return Err(OpenError::Migrations(format!(
                 "Table {table} is missing although all migrations are applied. Restore it from a backup."
             )));
-        }
-        if owned {
+        };
+        if owner == role {
             return Err(OpenError::Unsafe(format!(
-                "The server's role {role} owns table {table}, or inherits from its owner, and could switch row level security off. {ADVICE}"
+                "The server's role {role} owns table {table} and could switch row level security off. {ADVICE}"
             )));
+        }
+        if member {
+            return Err(OpenError::Unsafe(format!("{} {ADVICE}", membership(role, &owner, &format!("which owns table {table}")))));
         }
         if !forced {
             return Err(OpenError::Unsafe(format!(
@@ -96,7 +128,7 @@ async fn test_tables(connection: &mut PgConnection, role: &str) -> Result<(), Op
             )));
         }
         if !granted {
-            return Err(migrate::not_granted());
+            return Err(migrate::not_granted(role));
         }
     }
     Ok(())

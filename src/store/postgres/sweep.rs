@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 
 use super::PostgresStore;
 use super::failure::Failure;
+use super::pool::Pool;
 use super::sweep_task;
 use super::transaction::{self, Durability, Limits};
 use crate::domain::clock::Timestamp;
@@ -30,7 +30,7 @@ const NEXT_TENANTS: &str = "SELECT t.tenant_id FROM tenant t WHERE t.tenant_id >
 /// The sweeper of this process.
 #[derive(Debug)]
 pub(super) struct Sweeper {
-    pool: PgPool,
+    pool: Pool,
     /// Longest time of a statement, and time after which a step ends with the next tenant.
     budget: Duration,
     /// Of each task the last tenant that is done, while more of them follow: so that a busy tenant does not keep the others waiting.
@@ -39,17 +39,17 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     /// A sweeper that has not connected yet. No statement on the pool's connections takes longer than `budget`.
-    pub(super) fn new(pool: PgPool, budget: Duration) -> Self {
+    pub(super) fn new(pool: Pool, budget: Duration) -> Self {
         Self { pool, budget, places: Mutex::default() }
     }
 
-    pub(super) fn pool(&self) -> &PgPool {
+    pub(super) fn pool(&self) -> &Pool {
         &self.pool
     }
 
     fn limits(&self) -> Limits<'_> {
         // A step is the work of the transaction that holds the lock: a statement may begin just before its time is over.
-        Limits { pool: &self.pool, answer: self.budget * 2 + super::open::GRACE, dead_connections: CONNECTIONS }
+        Limits { pool: &self.pool, answer: self.budget * 2 + super::open::GRACE }
     }
 
     fn place(&self, task: SweepTask) -> Option<TenantId> {

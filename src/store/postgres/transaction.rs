@@ -3,21 +3,19 @@
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres};
 
 use super::failure::Failure;
+use super::pool::Pool;
 use crate::domain::id::TenantId;
 
 /// Where transactions run, and within which limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits<'a> {
-    pub(super) pool: &'a PgPool,
+    pub(super) pool: &'a Pool,
     /// Longest wait for the end of BEGIN, of the work, and of COMMIT each. The server's own time limits end a statement; this one ends
     /// the wait for a server that is no longer there.
     pub(super) answer: Duration,
-    /// How many dead connections are put up with before BEGIN succeeds: after a restart of the server that is the whole pool.
-    pub(super) dead_connections: u32,
 }
 
 /// What a crash of the database may take away.
@@ -86,11 +84,14 @@ async fn run<T>(
     is_kept: impl FnOnce(&T) -> bool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
 ) -> Result<(T, Result<(), Failure>), Failure> {
-    let mut left = limits.dead_connections;
+    // After a restart of the server every connection of the pool is dead.
+    let mut left = limits.pool.size();
     loop {
         let mut lease = Lease { connection: limits.pool.acquire().await?, is_clear: false };
         // BEGIN is the test whether the connection still lives.
-        let begun = within(limits.answer, async { Ok(lease.connection.begin_with(AssertSqlSafe(begin.as_str())).await?) }).await;
+        let begun =
+            within(limits.answer, async { lease.connection.begin_with(AssertSqlSafe(begin.as_str())).await.map_err(Failure::Unconnected) })
+                .await;
         let mut transaction = match begun {
             Ok(transaction) => transaction,
             Err(failure) if failure.lost_connection() && !matches!(failure, Failure::Silent) && left > 0 => {
@@ -100,6 +101,7 @@ async fn run<T>(
             Err(failure) => return Err(failure),
         };
         lease.is_clear = true;
+        let _at_work = limits.pool.count();
         let output = match within(limits.answer, work(&mut transaction)).await {
             Ok(output) => output,
             Err(failure) => {

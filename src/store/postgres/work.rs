@@ -1,6 +1,7 @@
 //! Running a piece of work in a transaction: time limits, second attempts, and the answer to a COMMIT whose answer was lost.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
@@ -75,7 +76,7 @@ impl KnownTenants {
 impl PostgresStore {
     /// Where and within which limits transactions run.
     pub(super) fn limits(&self) -> Limits<'_> {
-        Limits { pool: &self.pool, answer: self.answer_limit, dead_connections: self.pool_size }
+        Limits { pool: &self.pool, answer: self.answer_limit }
     }
 
     /// Runs a read. It has no effect, so it is begun again after any loss of the connection.
@@ -96,8 +97,21 @@ impl PostgresStore {
         transaction::read(self.limits(), Some(tenant), async |connection| work.run(connection, offset).await).await
     }
 
-    /// Runs a write.
-    pub(super) async fn write<T: Send, W: Work<Output = Written<T>>>(&self, tenant: &TenantId, work: &W) -> Result<T, StoreError> {
+    /// Runs a write of these keys.
+    pub(super) async fn write<T: Send, W: Work<Output = Written<T>>>(
+        &self,
+        tenant: &TenantId,
+        keys: impl IntoIterator<Item = impl Hash> + Send,
+        work: &W,
+    ) -> Result<T, StoreError> {
+        let before = self.pool.begun();
+        let entered = self.gate.enter(keys.into_iter().map(|key| (W::TABLE, tenant, key))).await;
+        let Some(_entered) = entered else {
+            let why = "other writers of the resource did not end in time";
+            // Of a database that is away one writer after the other finds that out, each by its own time limit.
+            let answers = self.pool.answers_since(before);
+            return Err(if answers { StoreError::Contended(why.into()) } else { StoreError::Unavailable(why.into()) });
+        };
         let mut left = ATTEMPTS;
         loop {
             left -= 1;

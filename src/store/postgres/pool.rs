@@ -1,0 +1,84 @@
+//! The pool, and whether what is behind it answers: a pool that is busy is no database that is away.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgPool;
+use sqlx::{Error, Postgres};
+
+use super::failure::Failure;
+use crate::store::StoreError;
+
+/// Connections, and the transactions on them.
+#[derive(Debug)]
+pub(super) struct Pool {
+    connections: PgPool,
+    at_work: AtomicUsize,
+    begun: AtomicU64,
+}
+
+/// How many transactions have begun, at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun(u64);
+
+/// A transaction that has begun and has not ended.
+#[derive(Debug)]
+pub(super) struct AtWork<'a>(&'a Pool);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.at_work.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    pub(super) fn new(connections: PgPool) -> Self {
+        Self { connections, at_work: AtomicUsize::new(0), begun: AtomicU64::new(0) }
+    }
+
+    /// Most connections.
+    pub(super) fn size(&self) -> u32 {
+        self.connections.options().get_max_connections()
+    }
+
+    /// Open connections.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.size()
+    }
+
+    /// Those of them that nobody uses.
+    pub(super) fn idle_connections(&self) -> u32 {
+        u32::try_from(self.connections.num_idle()).unwrap_or(u32::MAX)
+    }
+
+    /// A connection. Whether it lives is for BEGIN to find out.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        let before = self.begun();
+        self.connections.acquire().await.map_err(|error| match error {
+            Error::PoolTimedOut if self.answers_since(before) => StoreError::Contended("all connections are busy".into()).into(),
+            error => Failure::Unconnected(error),
+        })
+    }
+
+    /// Counts a transaction that the server has begun, until the guard is dropped.
+    pub(super) fn count(&self) -> AtWork<'_> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+        AtWork(self)
+    }
+
+    /// The moment from which [`Pool::answers_since`] counts.
+    pub(super) fn begun(&self) -> Begun {
+        Begun(self.begun.load(Ordering::Relaxed))
+    }
+
+    /// Whether a transaction has begun since that moment, or is at work: the server answers, although not this caller.
+    pub(super) fn answers_since(&self, before: Begun) -> bool {
+        self.at_work.load(Ordering::Relaxed) > 0 || self.begun.load(Ordering::Relaxed) != before.0
+    }
+
+    /// Waits for transactions at work and closes the connections.
+    pub(super) async fn close(&self) {
+        self.connections.close().await;
+    }
+}
