@@ -74,18 +74,22 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     check_framing(&request)?;
     let limit = deadline(state, &request)?;
     let is_probe = request.uri().path().starts_with("/health/");
+    // Whoever asks whether to send the body is not asked for it only to have it thrown away.
+    let waits = request.headers().contains_key(EXPECT);
+    let (request, body) = share_body(request);
     let place = match Arc::clone(&state.places).try_acquire_owned() {
         Ok(place) => Some(place),
         Err(_) if is_probe => None,
         Err(_) => {
+            // A client that still sends when the connection closes would not read why.
+            if let Some(body) = body.filter(|_| !waits) {
+                body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
+            }
             return Err(Error::new(Code::Overloaded, "The server has too many requests at work.")
                 .with_limit(state.config.server.max_in_flight as u64));
         }
     };
     let _in_flight = state.metrics.enter_request();
-    // Whoever asks whether to send the body is not asked for it only to have it thrown away.
-    let waits = request.headers().contains_key(EXPECT);
-    let (request, body) = share_body(request);
     let response = match tokio::time::timeout(limit, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),

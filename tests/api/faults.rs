@@ -1,8 +1,9 @@
 //! A store that is away, contended, corrupt or silent, seen by a client and in the log.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::ToSocketAddrs as _;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Once};
 
 use futures_util::future::join_all;
 use nworkflow_state::config::{DatabaseConfig, Milliseconds};
@@ -300,13 +301,32 @@ async fn the_id_of_a_transaction_alone_is_not_believed() {
     }
 }
 
-/// The log of what runs on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The log of what runs on this thread. Its subscriber is the whole process's: one that comes and goes beside the tests on other threads
+/// misses lines while the interest in them is computed anew.
+struct Log;
+
+impl Log {
+    fn open() {
+        static OPEN: Once = Once::new();
+        OPEN.call_once(|| {
+            let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(tracing::Level::INFO);
+            tracing::subscriber::set_global_default(subscriber.with_writer(|| Log).finish()).unwrap();
+        });
+        LOG.take();
+    }
+
+    fn text() -> String {
+        String::from_utf8(LOG.take()).unwrap()
+    }
+}
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOG.with_borrow_mut(|log| log.extend_from_slice(bytes));
         Ok(bytes.len())
     }
 
@@ -318,10 +338,7 @@ impl io::Write for Log {
 /// One thread, so that everything that the server logs is logged on the one that listens.
 #[tokio::test]
 async fn the_log_has_one_line_a_request() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(tracing::Level::INFO);
-    let _listening = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    Log::open();
     let app = TestApp::sqlite().await;
     let ada = seed(&app).await;
     let mut sent = 2;
@@ -341,7 +358,7 @@ async fn the_log_has_one_line_a_request() {
     ada.put(STATE, "{").send().await.expect(400);
     sent += 5;
 
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = Log::text();
     for word in ["a word of", "a-word-of", "Bearer", "eyJ"] {
         assert!(!text.contains(word), "the log holds {word:?}");
     }
