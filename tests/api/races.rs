@@ -205,6 +205,7 @@ async fn clients_that_leave_break_nothing(app: TestApp) {
     const CLIENTS: usize = 300;
     let server = app.beside(Options::default()).await;
     let token = server.token("acme", "admin", &["nworkflow-admin"]);
+    put(&server.admin("acme"), STATE, 0).send().await.expect(201);
     let ways = [Leave::Closing, Leave::Resetting, Leave::HalfWay];
     let paths: Vec<String> =
         (0..CLIENTS)
