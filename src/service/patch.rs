@@ -61,8 +61,8 @@ impl Memory {
                     let record = resource.load(&*store).await?.live();
                     let version = record.as_ref().map(R::version);
                     let document = match &record {
+                        _ if !precondition.is_met_by(version) => Err(Error::precondition_failed(version)),
                         None => Err(absent(R::ABSENT)),
-                        Some(_) if !precondition.is_met_by(version) => Err(Error::precondition_failed(version)),
                         Some(record) => apply::<R>(record, &patch).await,
                     };
                     let document = match document {

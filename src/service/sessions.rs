@@ -230,6 +230,9 @@ impl Sessions {
                 Box::pin(async move { store.extend_session(&context, &target.id, &target.reach, expected, additional_seconds).await })
             })
             .await?;
+        if matches!(outcome, Outcome::Absent) && !request.precondition.is_met_by(None) {
+            return Err(Error::precondition_failed(None));
+        }
         let done = finish(outcome, SessionResource::version, Code::SessionNotFound, self.render)?;
         self.memory.keep(&written, &done);
         Ok(logged(&request.caller, done))

@@ -101,7 +101,11 @@ impl Work for CreateCheckpoint<'_> {
             let Some(head) = Head::lock(connection, tenant, &self.key.state).await? else {
                 return Ok(Written::nothing(Outcome::Absent));
             };
-            let Some(version) = head.live()? else { return Ok(Written::nothing(Outcome::Absent)) };
+            let Some(version) = head.live()? else {
+                // That the id is taken is told first: it stays true whatever becomes of the state.
+                let taken = live(connection, self.context, &head, self.key).await?;
+                return Ok(Written::nothing(taken.map_or(Outcome::Absent, |version| Outcome::Refused { current: Some(version) })));
+            };
             (head, Some(version))
         };
         let row = sqlx::query(CREATE)
