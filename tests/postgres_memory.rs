@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use nworkflow_state::domain::checkpoint::{CheckpointKey, NewCheckpoint};
 use nworkflow_state::domain::clock::Clock;
-use nworkflow_state::domain::commit::{Change, CommitObserver, Resource};
+use nworkflow_state::domain::commit::{Change, CommitObserver, Objection, Resource};
 use nworkflow_state::domain::id::{CheckpointId, ExecutionId, SessionId, TenantId, UserId, VariableName, WorkflowId};
 use nworkflow_state::domain::session::{Reach, SessionDocument, SessionRecord};
 use nworkflow_state::domain::state::{Operation, StateDocument, StateKey};
@@ -233,9 +234,11 @@ impl Ear {
     }
 }
 
+#[async_trait]
 impl CommitObserver for Ear {
-    fn before_commit(&self, changes: &[Change]) {
+    async fn before_commit(&self, changes: &[Change]) -> Result<(), Objection> {
         self.hear("before", changes);
+        Ok(())
     }
 
     fn committed(&self, changes: &[Change]) {

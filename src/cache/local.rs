@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::bounded::{Bounded, Slot};
 use super::entry::{Entry, Wanted};
 use super::key::Key;
 use super::stripe::{Locked, Stripes, Ticket};
 use crate::config::{CacheConfig, Milliseconds};
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::commit::{Change, CommitObserver};
+use crate::domain::commit::{Change, CommitObserver, Objection};
 use crate::domain::version::Version;
 
 /// Finished answers, bounded in bytes and age. See the module [`super`] for the rules that keep it right.
@@ -220,8 +222,10 @@ impl LocalTier {
     }
 }
 
-impl CommitObserver for LocalTier {
-    fn before_commit(&self, changes: &[Change]) {
+/// What a writer tells of its transaction; see [`CommitObserver`].
+impl LocalTier {
+    /// The rows are locked: until the outcome is known nothing is kept under these keys.
+    pub fn before_commit(&self, changes: &[Change]) {
         for change in changes {
             let key = Key::from(change);
             let mut stripe = self.stripes.lock(&key);
@@ -231,7 +235,8 @@ impl CommitObserver for LocalTier {
         }
     }
 
-    fn committed(&self, changes: &[Change]) {
+    /// The versions can be read: nothing older is kept from now on.
+    pub fn committed(&self, changes: &[Change]) {
         let now = self.clock.now();
         let until = Timestamp::from_microseconds(now.as_microseconds().saturating_add(self.floor_microseconds));
         for change in changes {
@@ -245,12 +250,29 @@ impl CommitObserver for LocalTier {
         self.limit_floors(now);
     }
 
-    fn rolled_back(&self, changes: &[Change]) {
+    /// Nothing changed.
+    pub fn rolled_back(&self, changes: &[Change]) {
         for change in changes {
             let mut stripe = self.stripes.lock(&Key::from(change));
             stripe.end_write();
             stripe.void_tickets();
         }
+    }
+}
+
+#[async_trait]
+impl CommitObserver for LocalTier {
+    async fn before_commit(&self, changes: &[Change]) -> Result<(), Objection> {
+        Self::before_commit(self, changes);
+        Ok(())
+    }
+
+    fn committed(&self, changes: &[Change]) {
+        Self::committed(self, changes);
+    }
+
+    fn rolled_back(&self, changes: &[Change]) {
+        Self::rolled_back(self, changes);
     }
 }
 

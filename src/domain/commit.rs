@@ -3,6 +3,8 @@
 //! A cache that must never be wrong has to hear of a write *before* it can be read, and again of what became of it. Store and cache do not
 //! know each other: a store tells an observer, a cache is one, and `app` introduces them.
 
+use async_trait::async_trait;
+
 use super::checkpoint::CheckpointKey;
 use super::id::{SessionId, TenantId};
 use super::state::StateKey;
@@ -37,10 +39,15 @@ pub struct Change {
 ///
 /// Every applied write is told with [`CommitObserver::before_commit`] while its row locks are held, and then with exactly one of
 /// [`CommitObserver::committed`] and [`CommitObserver::rolled_back`]; a write whose outcome stays unknown is told as committed, because a
-/// cache must then forget. The calls return at once: they run inside the transaction.
+/// cache must then forget. So is one whose `before_commit` was cancelled on its way.
+#[async_trait]
 pub trait CommitObserver: Send + Sync + 'static {
-    /// The rows are locked and the versions known; nobody can read them yet.
-    fn before_commit(&self, changes: &[Change]);
+    /// The rows are locked and the versions known; nobody can read them yet. COMMIT is sent when this has ended, so it takes no longer than
+    /// one round trip to another server, and has a time limit of its own.
+    ///
+    /// # Errors
+    /// The transaction must not be committed. It is rolled back, and told so.
+    async fn before_commit(&self, changes: &[Change]) -> Result<(), Objection>;
 
     /// The versions can be read from now on.
     fn committed(&self, changes: &[Change]);
@@ -49,12 +56,20 @@ pub trait CommitObserver: Send + Sync + 'static {
     fn rolled_back(&self, changes: &[Change]);
 }
 
+/// Why an observer does not let a transaction commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Objection(pub &'static str);
+
 /// An observer that does not care, for a store without a cache.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoObserver;
 
+#[async_trait]
 impl CommitObserver for NoObserver {
-    fn before_commit(&self, _: &[Change]) {}
+    async fn before_commit(&self, _: &[Change]) -> Result<(), Objection> {
+        Ok(())
+    }
 
     fn committed(&self, _: &[Change]) {}
 

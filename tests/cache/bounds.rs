@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use nworkflow_state::cache::{Entry, Key, Wanted};
-use nworkflow_state::domain::commit::{CommitObserver as _, Resource};
+use nworkflow_state::domain::commit::Resource;
 use nworkflow_state::domain::id::{TenantId, VariableName};
 use nworkflow_state::domain::variable::{Scope, VariableKey};
 

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use nworkflow_state::cache::{Entry, Flights, Key, LocalTier, Wanted};
 use nworkflow_state::domain::clock::Clock;
-use nworkflow_state::domain::commit::CommitObserver as _;
 use nworkflow_state::domain::version::Version;
 
 use super::{Random, change, fill, key, live, tier, version};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use nworkflow_state::cache::{Entry, Flights, Key, LocalTier, Wanted};
 use nworkflow_state::config::CacheConfig;
 use nworkflow_state::domain::clock::{Clock, Timestamp};
-use nworkflow_state::domain::commit::{CommitObserver as _, Resource};
+use nworkflow_state::domain::commit::Resource;
 use nworkflow_state::domain::id::{SessionId, TenantId, UserId, VariableName};
 use nworkflow_state::domain::session::SessionRecord;
 use nworkflow_state::domain::variable::{Scope, VariableKey};

@@ -4,7 +4,6 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use nworkflow_state::cache::{Key, LocalTier, Wanted};
-use nworkflow_state::domain::commit::CommitObserver as _;
 use nworkflow_state::domain::version::Version;
 
 use super::{change, key, live, tier};

@@ -2,7 +2,8 @@
 
 use std::sync::Mutex;
 
-use nworkflow_state::domain::commit::{Change, CommitObserver};
+use async_trait::async_trait;
+use nworkflow_state::domain::commit::{Change, CommitObserver, Objection};
 use nworkflow_state::domain::id::TenantId;
 
 #[derive(Default)]
@@ -41,9 +42,11 @@ impl Watcher {
     }
 }
 
+#[async_trait]
 impl CommitObserver for Watcher {
-    fn before_commit(&self, changes: &[Change]) {
+    async fn before_commit(&self, changes: &[Change]) -> Result<(), Objection> {
         self.0.lock().unwrap().open.extend_from_slice(changes);
+        Ok(())
     }
 
     fn committed(&self, changes: &[Change]) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::domain::commit::{Change, CommitObserver};
+use crate::domain::commit::{Change, CommitObserver, Objection};
 
 /// Who hears of transactions.
 pub(super) struct Observer(Arc<dyn CommitObserver>);
@@ -20,12 +20,18 @@ impl Observer {
     }
 
     /// Tells of the changes of a transaction that is about to be committed. One without changes is not told.
-    pub(super) fn before_commit(&self, changes: Vec<Change>) -> Told<'_> {
-        let is_open = !changes.is_empty();
-        if is_open {
-            self.0.before_commit(&changes);
+    ///
+    /// # Errors
+    /// The observer objects: the transaction is to be rolled back, and the observer knows.
+    pub(super) async fn before_commit(&self, changes: Vec<Change>) -> Result<Told<'_>, Objection> {
+        let told = Told { observer: &*self.0, is_open: !changes.is_empty(), changes };
+        if told.is_open
+            && let Err(objection) = self.0.before_commit(&told.changes).await
+        {
+            told.rolled_back();
+            return Err(objection);
         }
-        Told { observer: &*self.0, changes, is_open }
+        Ok(told)
     }
 }
 

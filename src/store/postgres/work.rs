@@ -139,7 +139,8 @@ impl PostgresStore {
                 written.mark = Mark::read(connection, tenant).await?;
             }
             // The last thing before COMMIT, so that nothing can fail between them.
-            let told = self.observer.before_commit(std::mem::take(&mut written.changes));
+            let told = self.observer.before_commit(std::mem::take(&mut written.changes)).await;
+            let told = told.map_err(|objection| StoreError::Unavailable(objection.into()))?;
             Ok((written, told))
         })
         .await?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::domain::commit::Objection;
 use crate::store::StoreError;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -16,7 +17,7 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
 #[derive(Debug, Clone)]
 pub(super) struct GroupFailure {
     class: Class,
-    source: Arc<sqlx::Error>,
+    source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 impl GroupFailure {
@@ -28,6 +29,11 @@ impl GroupFailure {
             class => class,
         };
         Self { class, source: Arc::new(error) }
+    }
+
+    /// The observer of commits objects to this one.
+    pub(super) fn refused(objection: Objection) -> Self {
+        Self { class: Class::Unavailable, source: Arc::new(objection) }
     }
 
     /// The commit failed. When writing or flushing did, the log on disk may hold the commit although SQLite never shows it to a reader

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::error::GroupFailure;
 use crate::config::EmbeddedConfig;
 use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::commit::{Change, CommitObserver, Resource};
+use crate::domain::commit::{Change, CommitObserver, Objection, Resource};
 use crate::domain::id::TenantId;
 use crate::domain::version::Version;
 use crate::lifecycle::Lifecycle;
@@ -258,7 +258,7 @@ impl Task {
             }
             begin = "RELEASE write; SAVEPOINT write";
         }
-        let announcement = Announcement::make(Arc::clone(&self.observer), changes);
+        let announcement = Announcement::make(Arc::clone(&self.observer), changes).await.map_err(GroupFailure::refused)?;
         let outcome = self.execute("COMMIT").await.map_err(GroupFailure::at_commit);
         match &outcome {
             Err(failure) if !failure.is_unknown() => announcement.withdraw(),
@@ -283,11 +283,15 @@ struct Announcement {
 }
 
 impl Announcement {
-    fn make(observer: Arc<dyn CommitObserver>, changes: Vec<Change>) -> Self {
-        if !changes.is_empty() {
-            observer.before_commit(&changes);
+    async fn make(observer: Arc<dyn CommitObserver>, changes: Vec<Change>) -> std::result::Result<Self, Objection> {
+        let announcement = Self { observer, changes };
+        if !announcement.changes.is_empty()
+            && let Err(objection) = announcement.observer.before_commit(&announcement.changes).await
+        {
+            announcement.withdraw();
+            return Err(objection);
         }
-        Self { observer, changes }
+        Ok(announcement)
     }
 
     fn withdraw(mut self) {
@@ -359,9 +363,11 @@ mod tests {
         }
     }
 
+    #[async_trait]
     impl CommitObserver for Watcher {
-        fn before_commit(&self, changes: &[Change]) {
+        async fn before_commit(&self, changes: &[Change]) -> std::result::Result<(), Objection> {
             self.0.lock().unwrap().push(("before", changes.len()));
+            Ok(())
         }
 
         fn committed(&self, changes: &[Change]) {
