@@ -1,17 +1,19 @@
 //! Puts the server together: settings, store, identity, services, routes. The one place that knows all rooms.
 
+mod caches;
+
 use std::sync::Arc;
 
 use axum::Router;
 use tokio::sync::Semaphore;
 
-use crate::cache::LocalTier;
 use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::domain::commit::{CommitObserver, NoObserver};
+use crate::domain::store_life::StoreLife;
 use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, DevelopmentKeyError};
 use crate::http::{self, AppState, Shared};
-use crate::jobs::sweep;
+use crate::jobs::{sweep, watch};
 use crate::lifecycle::Lifecycle;
 use crate::service::collector::Levels;
 use crate::service::{Memory, Services};
@@ -20,6 +22,8 @@ use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
+
+pub use caches::Caches;
 
 /// A server that is ready to be served.
 pub struct App {
@@ -46,6 +50,9 @@ pub enum StartError {
     /// The embedded store cannot be opened.
     #[error("{}", with_causes(.0))]
     Store(#[from] StoreError),
+    /// The settings of the second cache tier cannot be used.
+    #[error("{0}")]
+    SecondTier(String),
     /// PostgreSQL cannot be opened.
     #[error("{}", with_causes(.0))]
     Postgres(#[from] OpenError),
@@ -64,7 +71,7 @@ impl StartError {
     /// Whether the settings are to blame, and not their surroundings.
     #[must_use]
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Auth(_) | Self::Postgres(OpenError::Configuration(_)))
+        matches!(self, Self::Auth(_) | Self::SecondTier(_) | Self::Postgres(OpenError::Configuration(_)))
     }
 }
 
@@ -92,32 +99,38 @@ impl App {
         let development = if options.development { Some(DevelopmentIssuer::load_or_create(&config.data_dir)?) } else { None };
         // Identity first: a wrong setting there must not leave a migrated database behind.
         let authenticator = Arc::new(Authenticator::new(&config.auth, development, clock.clone(), &lifecycle)?);
-        let local = local_tier(&config, clock.clone());
-        let observer = Arc::clone(&local) as Arc<dyn CommitObserver>;
-        let store = open_store(&config, options, clock.clone(), &lifecycle, observer).await?;
-        let jobs = config.jobs.clone();
-        let app = Self::with_store(config, store, local, authenticator, clock, &lifecycle)?;
+        let caches = Caches::new(&config, clock.clone(), &lifecycle).map_err(StartError::SecondTier)?;
+        let store = open_store(&config, options, clock.clone(), &lifecycle, caches.observer(), caches.life.clone()).await?;
+        let (jobs, is_embedded) = (config.jobs.clone(), config.database.is_embedded());
+        let app = Self::with_store(config, store, caches.clone(), authenticator, clock, &lifecycle)?;
+        if !is_embedded {
+            lifecycle.supervise("watch", watch::run(app.services.health.clone(), lifecycle.clone()));
+        }
+        caches.start(&lifecycle);
         if jobs.sweep {
             lifecycle.supervise("sweeper", sweep::run(app.services.housekeeping.clone(), jobs, lifecycle.clone()));
         }
         Ok(app)
     }
 
-    /// Puts everything together over a store that is open and tells `local` of its commits. For tests that wrap a store.
+    /// Puts everything together over a store that is open and tells `caches` of its commits. For tests that wrap a store.
     ///
     /// # Errors
     /// The API document cannot be written.
     pub fn with_store(
         config: Config,
         store: Arc<dyn Store>,
-        local: Arc<LocalTier>,
+        caches: Caches,
         authenticator: Arc<Authenticator>,
         clock: Clock,
         lifecycle: &Lifecycle,
     ) -> Result<Self, StartError> {
         let own_port = config.server.metrics_listen.is_some();
         let surface = http::surface(!own_port)?;
-        let memory = Memory::new(Arc::clone(&store), local, lifecycle.clone(), config.limits.idempotency_wait_ms.into(), clock.clone());
+        // The embedded store has one writer and one cache, in one process: there is nothing to disagree with.
+        let sample_every = if config.database.is_embedded() { 0 } else { config.cache.sample_every };
+        let idempotency_wait = config.limits.idempotency_wait_ms.into();
+        let memory = Memory::new(Arc::clone(&store), caches.tiers, lifecycle.clone(), idempotency_wait, caches.life, sample_every);
         let services = Services::new(&memory, http::renderers());
         let mut metrics = Metrics::new();
         metrics.registry_mut().register_collector(Box::new(Levels::new(services.operations.clone())));
@@ -135,16 +148,6 @@ impl App {
     }
 }
 
-/// The cache of this process. With PostgreSQL it stays off: other servers write to it too, and nothing tells this one of their commits yet.
-#[must_use]
-pub fn local_tier(config: &Config, clock: Clock) -> Arc<LocalTier> {
-    let local = LocalTier::new(&config.cache, clock);
-    if !config.database.is_embedded() {
-        local.set_enabled(false);
-    }
-    Arc::new(local)
-}
-
 /// Opens the configured store: PostgreSQL, or the embedded one when none is configured. Its tasks end when it is closed and not before,
 /// because writes at work need them while the process stops; so they are apart from those that the shutdown waits for first.
 ///
@@ -156,12 +159,13 @@ pub async fn open_store(
     clock: Clock,
     lifecycle: &Lifecycle,
     observer: Arc<dyn CommitObserver>,
+    life: StoreLife,
 ) -> Result<Arc<dyn Store>, StartError> {
     if config.database.is_embedded() {
         return Ok(Arc::new(SqliteStore::open(&config.data_dir, &config.embedded, clock, &lifecycle.apart(), observer).await?));
     }
     let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
-    Ok(Arc::new(PostgresStore::open(&config.database, clock, mode, observer).await?))
+    Ok(Arc::new(PostgresStore::open_watched(&config.database, clock, mode, observer, life).await?))
 }
 
 /// Migrates the configured store, grants to the server's role, and says what was done.

@@ -137,8 +137,35 @@ pub struct DragonflyConfig {
     pub port: u16,
     pub password: Secret,
     pub password_file: Option<PathBuf>,
+    pub username: String,
     pub db: u32,
     pub cluster: bool,
+    pub ca_file: String,
+    pub connections: usize,
+    pub operation_timeout_ms: Milliseconds,
+    pub connect_timeout_ms: Milliseconds,
+    pub strict: bool,
+    pub marker_ttl_ms: Milliseconds,
+    pub lease_ttl_ms: Milliseconds,
+    pub state_ttl_ms: Milliseconds,
+    pub checkpoint_ttl_ms: Milliseconds,
+    pub session_ttl_ms: Milliseconds,
+    pub variable_ttl_ms: Milliseconds,
+    pub state_bytes: usize,
+    pub checkpoint_bytes: usize,
+    pub session_bytes: usize,
+    pub variable_bytes: usize,
+    pub repair_entries: usize,
+    pub heartbeat_ms: Milliseconds,
+    pub silence_ms: Milliseconds,
+}
+
+impl DragonflyConfig {
+    /// Whether there is a second tier.
+    #[must_use]
+    pub fn is_configured(&self) -> bool {
+        !self.url.is_empty() || !self.host.is_empty()
+    }
 }
 
 /// `[auth]`
@@ -222,6 +249,7 @@ pub struct CacheConfig {
     pub negative_ttl_ms: Milliseconds,
     pub floor_ms: Milliseconds,
     pub floor_entries: usize,
+    pub sample_every: u64,
 }
 
 /// `[limits]`

@@ -21,7 +21,7 @@ pub struct Wanted {
 
 /// A finished answer: a response body, or the knowledge that there is none.
 ///
-/// Its deadline is a moment of *this process's* clock. For times of a database with a clock of its own it is now plus what remains.
+/// Its deadline is a moment of the *store's* clock; see [`StoreLife::now`](crate::domain::store_life::StoreLife::now).
 #[derive(Debug)]
 pub struct Entry {
     version: Option<Version>,
@@ -76,16 +76,8 @@ impl Entry {
     #[must_use]
     pub fn session(record: &SessionRecord, body: Bytes, deadline: Timestamp) -> Self {
         let ttl_microseconds = record.ttl_seconds.saturating_mul(1_000_000);
-        let facts = SessionFacts {
-            owner: record.owner.clone(),
-            life: record.life,
-            sliding: record.sliding,
-            ttl_microseconds,
-            latest: record.max_ttl_seconds.map(|seconds| record.created_at.plus_seconds(seconds)),
-            expires_at: AtomicI64::new(record.expires_at.as_microseconds()),
-            // The last touch is not stored, but it set the expiry.
-            touched_at: AtomicI64::new(deadline.as_microseconds().saturating_sub(ttl_microseconds)),
-        };
+        let latest = record.max_ttl_seconds.map(|seconds| record.created_at.plus_seconds(seconds));
+        let facts = SessionFacts::restore(record.owner.clone(), record.life, record.sliding, ttl_microseconds, latest, deadline);
         Self::new(Some(record.version), Some(body), Facts::Session(Box::new(facts)), Some(deadline))
     }
 
@@ -108,6 +100,17 @@ impl Entry {
             None => i64::MAX,
         };
         Self { version, body, facts, deadline: AtomicI64::new(deadline) }
+    }
+
+    /// An entry out of the parts that a second tier kept.
+    pub(super) const fn restore(version: Option<Version>, body: Option<Bytes>, facts: Facts, deadline: Option<Timestamp>) -> Self {
+        Self::new(version, body, facts, deadline)
+    }
+
+    /// When the resource is gone, touches included.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        Some(self.deadline.load(Ordering::Relaxed)).filter(|deadline| *deadline != i64::MAX).map(Timestamp::from_microseconds)
     }
 
     /// The version, or the tombstone's; `None` when there is no trace of the key.
@@ -172,6 +175,43 @@ impl Entry {
 }
 
 impl SessionFacts {
+    /// The facts, out of what they tell.
+    pub(super) fn restore(
+        owner: UserId,
+        life: Version,
+        sliding: bool,
+        ttl_microseconds: i64,
+        latest: Option<Timestamp>,
+        expires_at: Timestamp,
+    ) -> Self {
+        let expires_at = expires_at.as_microseconds();
+        Self {
+            owner,
+            life,
+            sliding,
+            ttl_microseconds,
+            latest,
+            expires_at: AtomicI64::new(expires_at),
+            // The last touch is not stored, but it set the expiry.
+            touched_at: AtomicI64::new(expires_at.saturating_sub(ttl_microseconds)),
+        }
+    }
+
+    /// Whether reads extend it.
+    pub(super) const fn is_sliding(&self) -> bool {
+        self.sliding
+    }
+
+    /// Microseconds that a touch gives it.
+    pub(super) const fn ttl_microseconds(&self) -> i64 {
+        self.ttl_microseconds
+    }
+
+    /// The expiry that no touch passes.
+    pub(super) const fn latest(&self) -> Option<Timestamp> {
+        self.latest
+    }
+
     /// The user that it belongs to.
     #[must_use]
     pub const fn owner(&self) -> &UserId {

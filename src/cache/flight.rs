@@ -22,25 +22,34 @@ struct FlightKey {
 
 /// A load at work.
 #[derive(Debug)]
-struct Flight<E> {
-    result: OnceCell<Result<Arc<Entry>, E>>,
+struct Flight<E, T> {
+    result: OnceCell<Result<T, E>>,
     /// Readers that wait for it, the one that does the work included. Changed under the lock of the list only.
     seats: AtomicUsize,
 }
 
-/// The loads at work. There are no more of them than readers.
-#[derive(Debug)]
-pub struct Flights<E> {
-    flights: Mutex<HashMap<FlightKey, Arc<Flight<E>>>>,
+/// What a load has found.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The answer.
+    pub entry: Arc<Entry>,
+    /// Whether the second tier gave it, and not the store.
+    pub from_second_tier: bool,
 }
 
-impl<E> Default for Flights<E> {
+/// The loads at work. There are no more of them than readers.
+#[derive(Debug)]
+pub struct Flights<E, T = Arc<Entry>> {
+    flights: Mutex<HashMap<FlightKey, Arc<Flight<E, T>>>>,
+}
+
+impl<E, T> Default for Flights<E, T> {
     fn default() -> Self {
         Self { flights: Mutex::default() }
     }
 }
 
-impl<E: Clone> Flights<E> {
+impl<E: Clone, T: Clone> Flights<E, T> {
     /// No loads.
     #[must_use]
     pub fn new() -> Self {
@@ -54,16 +63,16 @@ impl<E: Clone> Flights<E> {
     ///
     /// # Errors
     /// What the loader that did the work answered; everyone who waited gets it.
-    pub async fn load<L, F>(&self, key: &Key, ticket: Ticket, life: ScopeLife, loader: L) -> Result<Arc<Entry>, E>
+    pub async fn load<L, F>(&self, key: &Key, ticket: Ticket, life: ScopeLife, loader: L) -> Result<T, E>
     where
         L: FnOnce() -> F,
-        F: Future<Output = Result<Arc<Entry>, E>>,
+        F: Future<Output = Result<T, E>>,
     {
         let seat = self.board(FlightKey { key: key.clone(), changes: ticket.changes, life });
         seat.flight.result.get_or_init(loader).await.clone()
     }
 
-    fn board(&self, key: FlightKey) -> Seat<'_, E> {
+    fn board(&self, key: FlightKey) -> Seat<'_, E, T> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Flight { result: OnceCell::new(), seats: AtomicUsize::new(0) });
         let flight = Arc::clone(flights.entry(key.clone()).or_insert_with(new));
@@ -73,13 +82,13 @@ impl<E: Clone> Flights<E> {
 }
 
 /// A reader's part in a flight. The first to leave after the landing, or the last to leave before it, takes the flight off the list.
-struct Seat<'a, E> {
-    flights: &'a Flights<E>,
+struct Seat<'a, E, T> {
+    flights: &'a Flights<E, T>,
     key: FlightKey,
-    flight: Arc<Flight<E>>,
+    flight: Arc<Flight<E, T>>,
 }
 
-impl<E> Drop for Seat<'_, E> {
+impl<E, T> Drop for Seat<'_, E, T> {
     fn drop(&mut self) {
         let mut flights = self.flights.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let is_last = self.flight.seats.fetch_sub(1, Ordering::Relaxed) == 1;
@@ -117,16 +126,16 @@ mod tests {
         Version::new(number).unwrap()
     }
 
-    fn entry(number: i64) -> Arc<Entry> {
-        Arc::new(Entry::plain(version(number), Bytes::new()))
+    fn entry(number: i64) -> Loaded {
+        Loaded { entry: Arc::new(Entry::plain(version(number), Bytes::new())), from_second_tier: false }
     }
 
-    fn listed(flights: &Flights<()>) -> usize {
+    fn listed(flights: &Flights<(), Loaded>) -> usize {
         flights.flights.lock().unwrap().len()
     }
 
     /// A load that ends with what it is sent, and fails when the sender is dropped.
-    async fn waiting(receiver: oneshot::Receiver<Arc<Entry>>) -> Result<Arc<Entry>, ()> {
+    async fn waiting(receiver: oneshot::Receiver<Loaded>) -> Result<Loaded, ()> {
         receiver.await.map_err(drop)
     }
 
@@ -134,14 +143,14 @@ mod tests {
     async fn readers_with_one_ticket_share_one_load() {
         let key = &key();
         const READERS: usize = 2000;
-        let (flights, loads, begun) = (Flights::<()>::new(), Cell::new(0), Cell::new(0));
+        let (flights, loads, begun) = (Flights::<(), Loaded>::new(), Cell::new(0), Cell::new(0));
         let (open, gate) = oneshot::channel();
         let (gate, open) = (Cell::new(Some(gate)), Cell::new(Some(open)));
         let readers = (0..READERS).map(|_| async {
             begun.set(begun.get() + 1);
             // The last to come opens the gate: by then all others wait.
             if begun.get() == READERS {
-                open.take().unwrap().send(entry(1)).unwrap();
+                open.take().unwrap().send(entry(1)).ok().unwrap();
             }
             let load = || {
                 loads.set(loads.get() + 1);
@@ -150,34 +159,34 @@ mod tests {
             flights.load(key, ticket(0), None, load).await
         });
         let results = futures_util::future::join_all(readers).await;
-        assert!(results.iter().all(|result| result.as_ref().unwrap().version() == Some(version(1))));
+        assert!(results.iter().all(|result| result.as_ref().unwrap().entry.version() == Some(version(1))));
         assert_eq!((loads.get(), listed(&flights)), (1, 0));
     }
 
     #[tokio::test]
     async fn a_later_ticket_and_another_life_load_for_themselves() {
         let key = &key();
-        let flights = Flights::<()>::new();
+        let flights = Flights::<(), Loaded>::new();
         let (send, receive) = oneshot::channel();
         let mut first = pin!(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(first.as_mut().now_or_never().is_none());
 
         let after_a_write = flights.load(key, ticket(1), None, || async { Ok(entry(2)) }).now_or_never();
-        assert_eq!(after_a_write.unwrap().unwrap().version(), Some(version(2)));
+        assert_eq!(after_a_write.unwrap().unwrap().entry.version(), Some(version(2)));
         let other_life = flights.load(key, ticket(0), Some(version(7)), || async { Ok(entry(8)) }).now_or_never();
-        assert_eq!(other_life.unwrap().unwrap().version(), Some(version(8)));
+        assert_eq!(other_life.unwrap().unwrap().entry.version(), Some(version(8)));
         let joins = flights.load(key, ticket(0), None, || async { Ok(entry(9)) }).now_or_never();
         assert!(joins.is_none());
 
-        send.send(entry(1)).unwrap();
-        assert_eq!(first.await.unwrap().version(), Some(version(1)));
+        send.send(entry(1)).ok().unwrap();
+        assert_eq!(first.await.unwrap().entry.version(), Some(version(1)));
         assert_eq!(listed(&flights), 0);
     }
 
     #[tokio::test]
     async fn a_reader_that_goes_away_leaves_the_work_to_those_who_wait() {
         let key = &key();
-        let flights = Flights::<()>::new();
+        let flights = Flights::<(), Loaded>::new();
         let (_never, receive) = oneshot::channel();
         let mut leader = Box::pin(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(leader.as_mut().now_or_never().is_none());
@@ -189,14 +198,14 @@ mod tests {
         drop(leader);
         // The next in line has its turn but goes away too, without having been polled again.
         drop(second);
-        assert_eq!(third.await.unwrap().version(), Some(version(3)));
+        assert_eq!(third.await.unwrap().entry.version(), Some(version(3)));
         assert_eq!(listed(&flights), 0);
     }
 
     #[tokio::test]
     async fn a_load_that_nobody_waits_for_is_forgotten() {
         let key = &key();
-        let flights = Flights::<()>::new();
+        let flights = Flights::<(), Loaded>::new();
         let (_never, receive) = oneshot::channel();
         let mut leader = Box::pin(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(leader.as_mut().now_or_never().is_none());
@@ -208,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_shared_and_not_kept() {
         let key = &key();
-        let flights = Flights::<()>::new();
+        let flights = Flights::<(), Loaded>::new();
         let (send, receive) = oneshot::channel();
         let mut leader = pin!(flights.load(key, ticket(0), None, || waiting(receive)));
         assert!(leader.as_mut().now_or_never().is_none());
@@ -224,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn a_loader_that_panics_leaves_the_work_to_those_who_wait() {
         let key = &key();
-        let flights = Flights::<()>::new();
+        let flights = Flights::<(), Loaded>::new();
         let (send, receive) = oneshot::channel::<()>();
         let panics = || async {
             drop(receive.await);
@@ -236,7 +245,7 @@ mod tests {
         assert!(follower.as_mut().now_or_never().is_none());
         drop(send);
         assert!(leader.await.is_err());
-        assert_eq!(follower.await.unwrap().version(), Some(version(2)));
+        assert_eq!(follower.await.unwrap().entry.version(), Some(version(2)));
         assert_eq!(listed(&flights), 0);
     }
 }

@@ -13,6 +13,7 @@ use super::stripe::{Locked, Stripes, Ticket};
 use crate::config::{CacheConfig, Milliseconds};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::commit::{Change, CommitObserver, Objection};
+use crate::domain::store_life::StoreLife;
 use crate::domain::version::Version;
 
 /// Finished answers, bounded in bytes and age. See the module [`super`] for the rules that keep it right.
@@ -21,11 +22,14 @@ use crate::domain::version::Version;
 #[derive(Debug)]
 pub struct LocalTier {
     clock: Clock,
+    life: StoreLife,
     ttl_microseconds: i64,
     negative_ttl_microseconds: i64,
     floor_microseconds: i64,
     floor_entries: usize,
     enabled: AtomicBool,
+    /// The database's lives that were seen.
+    lives: AtomicU64,
     stripes: Stripes,
     entries: Bounded,
     hits: AtomicU64,
@@ -57,16 +61,24 @@ pub struct Statistics {
 }
 
 impl LocalTier {
-    /// An empty tier; on when the setting `cache.local` says so.
+    /// An empty tier over a store in this process; on when the setting `cache.local` says so.
     #[must_use]
     pub fn new(config: &CacheConfig, clock: Clock) -> Self {
+        Self::over(config, clock.clone(), StoreLife::embedded(clock))
+    }
+
+    /// An empty tier over a store whose time `life` tells; on when the setting `cache.local` says so.
+    #[must_use]
+    pub fn over(config: &CacheConfig, clock: Clock, life: StoreLife) -> Self {
         Self {
             clock,
+            life,
             ttl_microseconds: microseconds(config.local_ttl_ms),
             negative_ttl_microseconds: microseconds(config.negative_ttl_ms),
             floor_microseconds: microseconds(config.floor_ms),
             floor_entries: config.floor_entries,
             enabled: AtomicBool::new(config.local),
+            lives: AtomicU64::new(0),
             stripes: Stripes::new(),
             entries: Bounded::new(config.local_bytes),
             hits: AtomicU64::new(0),
@@ -81,8 +93,14 @@ impl LocalTier {
         self.enabled.load(Ordering::Acquire)
     }
 
-    /// Puts it on or off. Off it is empty, answers nothing and keeps nothing, loads at work included.
+    /// Puts it on or off. Off it is empty, answers nothing and keeps nothing, loads at work included. What was being loaded while it was
+    /// off is not kept either: nobody may have told of the writes of that time.
     pub fn set_enabled(&self, enabled: bool) {
+        if enabled && !self.is_enabled() {
+            for stripe in self.stripes.lock_each() {
+                stripe.void_tickets();
+            }
+        }
         self.enabled.store(enabled, Ordering::Release);
         if !enabled {
             self.clear();
@@ -98,10 +116,19 @@ impl LocalTier {
         if !self.is_enabled() {
             return None;
         }
+        self.notice_another_life();
         let found = self.find(key, wanted);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
+    }
+
+    /// What was read in an earlier life of the database goes: it may never have been committed.
+    fn notice_another_life(&self) {
+        let lives = self.life.lives();
+        if self.lives.load(Ordering::Acquire) != lives && self.lives.swap(lives, Ordering::AcqRel) != lives {
+            self.clear();
+        }
     }
 
     fn find(&self, key: &Key, wanted: &Wanted) -> Option<Arc<Entry>> {
@@ -117,12 +144,34 @@ impl LocalTier {
     fn is_current(&self, slot: &Slot, now: Timestamp) -> bool {
         let limit = if slot.entry.body().is_some() { self.ttl_microseconds } else { self.negative_ttl_microseconds };
         let age = now.as_microseconds().saturating_sub(slot.read_at.as_microseconds());
-        (0..limit).contains(&age) && !slot.entry.is_over(now)
+        (0..limit).contains(&age) && !self.is_over(&slot.entry)
+    }
+
+    /// Whether the resource is gone, or may be: of a database that has not told its time lately.
+    pub(super) fn is_over(&self, entry: &Entry) -> bool {
+        entry.deadline().is_some_and(|deadline| self.life.now().is_none_or(|now| now >= deadline))
+    }
+
+    /// Another process writes, or has written, this version of the key. What is older goes, and what is being loaded is not kept. Said before
+    /// its commit and again after it, so the store may not have it.
+    pub fn heard_of(&self, key: &Key, version: Version) {
+        let mut stripe = self.stripes.lock(key);
+        stripe.void_tickets();
+        let now = self.clock.now();
+        // A writer here that commits an older version may come to leave it only now.
+        if !stripe.is_quiet() || stripe.floor(key, now).is_some() {
+            let until = Timestamp::from_microseconds(now.as_microseconds().saturating_add(self.floor_microseconds));
+            stripe.raise_floor(key.clone(), version, now, until);
+        }
+        if self.entries.peek(key).is_some_and(|slot| slot.entry.version() < Some(version)) {
+            self.entries.remove(key);
+        }
     }
 
     /// A ticket for a load of the key that begins now.
     #[must_use]
     pub fn ticket(&self, key: &Key) -> Ticket {
+        self.notice_another_life();
         Ticket { changes: self.stripes.changes(key), at: self.clock.now() }
     }
 
@@ -135,6 +184,7 @@ impl LocalTier {
     /// Keeps what was loaded with the ticket, unless a write was heard of since, the load came from a place that is behind, or what is there
     /// is newer. Says whether it is kept now.
     pub fn insert(&self, key: &Key, ticket: Ticket, entry: Arc<Entry>) -> bool {
+        self.notice_another_life();
         let stripe = self.stripes.lock(key);
         stripe.honours(ticket) && self.keep(&stripe, key, ticket.at, entry)
     }

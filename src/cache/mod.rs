@@ -20,14 +20,24 @@
 //! [`LocalTier::insert_written`].
 
 mod bounded;
+pub mod bus;
+mod codec;
+pub mod dragonfly;
 pub mod entry;
 pub mod flight;
+pub mod journal;
 pub mod key;
+pub mod key_text;
 pub mod local;
+mod slot;
 mod stripe;
+pub mod tiers;
 
+pub use bus::BusFigures;
+pub use dragonfly::{Dragonfly, SecondTierFigures};
 pub use entry::{Entry, Facts, SessionFacts, Wanted};
-pub use flight::Flights;
+pub use flight::{Flights, Loaded};
 pub use key::Key;
 pub use local::{LocalTier, Statistics};
 pub use stripe::Ticket;
+pub use tiers::{Source, Tiers};

@@ -28,8 +28,8 @@ pub(super) fn open_log(config: &Config) -> Result<()> {
 
 /// Says which settings this version knows but does not act on yet.
 pub(super) fn warn_about_unused(config: &Config) {
-    if !config.dragonfly.url.is_empty() || !config.dragonfly.host.is_empty() {
-        tracing::warn!("[dragonfly] is set, but this version has no second cache tier: reads are answered by the database");
+    if config.dragonfly.is_configured() && config.database.is_embedded() {
+        tracing::warn!("[dragonfly] is set, but the database is embedded: there is one server, and its own cache tier is enough");
     }
     if !config.secrets.key.is_empty() || !config.secrets.key_command.is_empty() {
         tracing::warn!("[secrets] is set, but this version keeps no secret variables: they are refused");

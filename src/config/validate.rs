@@ -172,6 +172,31 @@ fn dragonfly(dragonfly: &DragonflyConfig, found: &mut Problems) {
     if dragonfly.cluster && dragonfly.db != 0 {
         found.add("dragonfly.db", "must be 0 with dragonfly.cluster, which has one database only");
     }
+    found.range("dragonfly.connections", dragonfly.connections, 1, 64);
+    for (name, time) in [
+        ("operation_timeout_ms", dragonfly.operation_timeout_ms),
+        ("connect_timeout_ms", dragonfly.connect_timeout_ms),
+        ("marker_ttl_ms", dragonfly.marker_ttl_ms),
+        ("lease_ttl_ms", dragonfly.lease_ttl_ms),
+        ("state_ttl_ms", dragonfly.state_ttl_ms),
+        ("checkpoint_ttl_ms", dragonfly.checkpoint_ttl_ms),
+        ("session_ttl_ms", dragonfly.session_ttl_ms),
+        ("variable_ttl_ms", dragonfly.variable_ttl_ms),
+        ("heartbeat_ms", dragonfly.heartbeat_ms),
+    ] {
+        found.time(&format!("dragonfly.{name}"), time);
+    }
+    for (name, bytes) in [
+        ("state_bytes", dragonfly.state_bytes),
+        ("checkpoint_bytes", dragonfly.checkpoint_bytes),
+        ("session_bytes", dragonfly.session_bytes),
+        ("variable_bytes", dragonfly.variable_bytes),
+    ] {
+        found.range(&format!("dragonfly.{name}"), bytes, 0, MAX_BODY_BYTES);
+    }
+    found.range("dragonfly.repair_entries", dragonfly.repair_entries, 1, 16 * 1024 * 1024);
+    let least = u128::from(dragonfly.heartbeat_ms.0) * 2;
+    found.range("dragonfly.silence_ms", u128::from(dragonfly.silence_ms.0), least, u128::from(MAX_MILLISECONDS));
 }
 
 fn auth(auth: &AuthConfig, server: &ServerConfig, found: &mut Problems) {

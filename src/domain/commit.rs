@@ -38,8 +38,8 @@ pub struct Change {
 /// Hears of transactions that change resources.
 ///
 /// Every applied write is told with [`CommitObserver::before_commit`] while its row locks are held, and then with exactly one of
-/// [`CommitObserver::committed`] and [`CommitObserver::rolled_back`]; a write whose outcome stays unknown is told as committed, because a
-/// cache must then forget. So is one whose `before_commit` was cancelled on its way.
+/// [`CommitObserver::committed`], [`CommitObserver::rolled_back`] and [`CommitObserver::unknown`]; the last one also when the future that ran
+/// the transaction was dropped on its way.
 #[async_trait]
 pub trait CommitObserver: Send + Sync + 'static {
     /// The rows are locked and the versions known; nobody can read them yet. COMMIT is sent when this has ended, so it takes no longer than
@@ -54,6 +54,11 @@ pub trait CommitObserver: Send + Sync + 'static {
 
     /// Nothing changed.
     fn rolled_back(&self, changes: &[Change]);
+
+    /// Nobody knows whether the versions can be read, or will be: the answer to COMMIT was lost.
+    fn unknown(&self, changes: &[Change]) {
+        self.committed(changes);
+    }
 }
 
 /// Why an observer does not let a transaction commit.

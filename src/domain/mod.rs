@@ -11,5 +11,6 @@ pub mod patch;
 pub mod principal;
 pub mod session;
 pub mod state;
+pub mod store_life;
 pub mod variable;
 pub mod version;

@@ -101,6 +101,7 @@ fn body(bytes: Bytes) -> Response {
 fn read_headers(headers: &mut HeaderMap, tier: Tier) {
     let status = match tier {
         Tier::Local => "nworkflow-local; hit",
+        Tier::Second => "nworkflow-dragonfly; hit",
         Tier::Store { asked: true } => "nworkflow-store; fwd=bypass",
         Tier::Store { asked: false } => "nworkflow-store; fwd=miss",
     };

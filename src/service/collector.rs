@@ -55,6 +55,34 @@ impl Collector for Levels {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(descriptor)?;
         }
+        let Some(second) = figures.second else { return Ok(()) };
+        for (name, help, value) in [
+            ("cache_second_connected", "Whether the second cache tier is used", u64::from(second.connected)),
+            ("cache_second_repairs", "Keys that the second cache tier must be told of", second.repairs),
+        ] {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(descriptor)?;
+        }
+        for (name, help, value) in [
+            ("cache_second_hits", "Reads that the second cache tier answered", second.hits),
+            ("cache_second_misses", "Reads that it had nothing for", second.misses),
+            ("cache_second_bypasses", "Reads that passed it by, because a write or another load was at work", second.bypasses),
+            ("cache_second_failures", "Calls of it that failed", second.failures),
+            ("cache_second_foreign", "Values in it that no server had written, or that were damaged", second.foreign),
+            ("cache_second_refused_fills", "Loads that were not kept, because of a write meanwhile", second.refused_fills),
+            ("cache_second_breaker_opened", "How often it was given up until it answers again", second.opened),
+            ("cache_sampled", "Keys of cached answers of which the store was asked", figures.sampler.sampled),
+            ("cache_inconsistency_0s", "Of them, those of which a cache then told an older version", figures.sampler.inconsistent[0]),
+            ("cache_inconsistency_1s", "The same a second later", figures.sampler.inconsistent[1]),
+            ("cache_inconsistency_5s", "The same 5 seconds later", figures.sampler.inconsistent[2]),
+            ("cache_bus_messages", "Messages of other servers", figures.bus.messages),
+            ("cache_bus_gaps", "Messages of other servers that were missed", figures.bus.gaps),
+            ("cache_bus_doubts", "How often the local tier was emptied because something may have been missed", figures.bus.doubts),
+            ("cache_bus_losses", "How often listening was interrupted", figures.bus.losses),
+        ] {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(descriptor)?;
+        }
         Ok(())
     }
 }

@@ -9,14 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::resource::{Render, Resource};
+use super::sampler::{self, Sampler, SamplerFigures};
 use super::turns::{Turns, in_flight};
 use super::{Done, Freshness, IdempotencyKey, Representation, Tier, WriteRequest};
-use crate::cache::{Entry, Flights, Key, LocalTier, Wanted};
-use crate::domain::clock::{Clock, Timestamp};
+use crate::cache::{Entry, Flights, Key, Loaded, Source, Tiers, Wanted, key_text};
+use crate::domain::clock::Timestamp;
 use crate::domain::principal::Principal;
+use crate::domain::store_life::StoreLife;
 use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
@@ -35,9 +38,10 @@ pub struct Memory {
     lifecycle: Lifecycle,
     turns: Turns,
     idempotency_wait: Duration,
-    clock: Clock,
-    local: Arc<LocalTier>,
-    flights: Arc<Flights<Arc<Error>>>,
+    life: StoreLife,
+    tiers: Tiers,
+    sampler: Arc<Sampler>,
+    flights: Arc<Flights<Arc<Error>, Loaded>>,
 }
 
 /// What a read found, and where.
@@ -64,13 +68,21 @@ impl Memory {
     /// A memory over a store and the cache that the store tells of its commits. `idempotency_wait` is how long a request waits for the one
     /// with the same key.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, local: Arc<LocalTier>, lifecycle: Lifecycle, idempotency_wait: Duration, clock: Clock) -> Self {
-        Self { store, lifecycle, turns: Turns::default(), idempotency_wait, clock, local, flights: Arc::default() }
+    pub fn new(
+        store: Arc<dyn Store>,
+        tiers: Tiers,
+        lifecycle: Lifecycle,
+        idempotency_wait: Duration,
+        life: StoreLife,
+        sample_every: u64,
+    ) -> Self {
+        let sampler = Arc::new(Sampler::new(sample_every));
+        Self { store, lifecycle, turns: Turns::default(), idempotency_wait, life, tiers, sampler, flights: Arc::default() }
     }
 
-    /// The time of this process, for what need not be exact.
+    /// The store's time, for what need not be exact.
     pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.life.about_now()
     }
 
     /// The store, for reads of lists and history, which no cache holds.
@@ -92,12 +104,6 @@ impl Memory {
     pub(super) async fn read<R: Resource>(&self, freshness: Freshness, resource: &R, render: Render<R::Record>) -> Result<Read> {
         let key = Key::new(resource.tenant().clone(), resource.name());
         let wanted = Wanted { min_version: freshness.min_version, life: resource.life() };
-        if !freshness.from_store
-            && let Some(entry) = self.local.get(&key, &wanted)
-        {
-            return Ok(Read { entry, tier: Tier::Local });
-        }
-        let ticket = self.local.ticket(&key);
         let load = || async {
             let found = resource.load(self.store()).await.map_err(Error::from)?;
             let entry = match found {
@@ -105,38 +111,77 @@ impl Memory {
                 Lookup::Gone(version) => resource.absence(Some(version)),
                 Lookup::Absent => resource.absence(None),
             };
-            let entry = Arc::new(entry);
-            self.local.insert(&key, ticket, Arc::clone(&entry));
-            Ok(entry)
+            Ok(Arc::new(entry))
         };
-        // Whoever asks for the store gets a statement of its own.
-        let entry = if freshness.from_store { load().await } else { self.flights.load(&key, ticket, resource.life(), load).await };
-        let entry = entry.map_err(|error: Arc<Error>| error.copy())?;
+        let found = self.tiers.read(&self.flights, &key, &wanted, freshness.from_store, load).await;
+        let (entry, source) = found.map_err(|error: Arc<Error>| error.copy())?;
         if !entry.answers(&wanted) {
             let mut error = Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version.");
             error.current_version = entry.version();
             return Err(error);
         }
-        Ok(Read { entry, tier: Tier::Store { asked: freshness.from_store } })
+        if source != Source::Store
+            && let Some(place) = self.sampler.pick()
+        {
+            self.check_later(resource.clone(), key, wanted, place);
+        }
+        let tier = match source {
+            Source::Local => Tier::Local,
+            Source::Second => Tier::Second,
+            Source::Store => Tier::Store { asked: freshness.from_store },
+        };
+        Ok(Read { entry, tier })
+    }
+
+    /// Asks the store, and then sees that no cache tells anything older.
+    fn check_later<R: Resource>(&self, resource: R, key: Key, wanted: Wanted, place: OwnedSemaphorePermit) {
+        let (memory, soft) = (self.clone(), self.lifecycle.soft().clone());
+        drop(self.lifecycle.spawn(async move {
+            let _place = place;
+            let stored = match resource.load(memory.store()).await {
+                Ok(Lookup::Live(record)) => R::version(&record),
+                Ok(Lookup::Gone(version)) => version,
+                Ok(Lookup::Absent) | Err(_) => return,
+            };
+            let begin = tokio::time::Instant::now();
+            for (check, seconds) in sampler::CHECKS.into_iter().enumerate() {
+                tokio::select! {
+                    () = soft.cancelled() => return,
+                    () = tokio::time::sleep_until(begin + Duration::from_secs(seconds)) => {}
+                }
+                let Some(entry) = memory.tiers.peek(&key, &wanted).await else { continue };
+                if entry.version() < Some(stored) {
+                    memory.sampler.found_wrong(check);
+                    let (said, stored) = (entry.version().map_or(0, Version::get), stored.get());
+                    let (key, events) = (key_text::write(&key), memory.tiers.journal().of(&key));
+                    tracing::error!(key, said, stored, after_seconds = seconds, events, "a cache tells what was replaced");
+                }
+            }
+        }));
+    }
+
+    /// What the sampler has found.
+    pub(super) fn sampled(&self) -> SamplerFigures {
+        self.sampler.figures()
     }
 
     /// Leaves what a write has made in the cache.
     pub(super) fn keep<R: Resource>(&self, resource: &R, done: &Done<R::Record>) {
         if let (Some(record), Some(rendered), false) = (&done.record, &done.rendered, done.replayed) {
             let key = Key::new(resource.tenant().clone(), resource.name());
-            self.local.insert_written(&key, Arc::new(resource.entry(record, rendered.body.clone())));
+            self.tiers.written(key, done.version, resource.entry(record, rendered.body.clone()));
         }
     }
 
     /// A session lives on: so does what the cache keeps of it.
     pub(super) fn touched<R: Resource>(&self, resource: &R, version: Version, expires_at: Timestamp) {
         let key = Key::new(resource.tenant().clone(), resource.name());
-        self.local.touched(&key, version, expires_at, expires_at);
+        self.tiers.local().touched(&key, version, expires_at, expires_at);
     }
 
-    /// The cache in this process.
-    pub(super) fn local(&self) -> &LocalTier {
-        &self.local
+    /// The caches.
+    pub(super) fn tiers(&self) -> &Tiers {
+        &self.tiers
     }
 
     /// Saves one resource.
@@ -171,8 +216,10 @@ impl Memory {
             let target = target.clone();
             Box::pin(async move { target.remove(&*store, &context, expected).await })
         };
-        match self.write(request, resource, write).await? {
+        match self.write(request, resource.clone(), write).await? {
             Outcome::Applied { record, .. } => {
+                let key = Key::new(resource.tenant().clone(), resource.name());
+                self.tiers.written(key, record.version, resource.absence(Some(record.version)));
                 Ok(Done { status: 204, version: record.version, record: None, rendered: None, replayed: false })
             }
             Outcome::Replayed(replay) => {

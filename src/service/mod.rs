@@ -9,6 +9,7 @@ pub mod housekeeping;
 pub mod memory;
 pub mod patch;
 mod resource;
+mod sampler;
 pub mod sessions;
 pub mod states;
 pub mod statistics;
@@ -139,6 +140,8 @@ pub struct Freshness {
 pub enum Tier {
     /// The cache in this process.
     Local,
+    /// The cache of all servers.
+    Second,
     /// The store: because the request asked for it, or because no cache had it.
     Store {
         /// Whether the request asked for it.

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
-use nworkflow_state::app::App;
+use nworkflow_state::app::{App, Caches};
 use nworkflow_state::cache::LocalTier;
 use nworkflow_state::config::{self, Config, Source};
 use nworkflow_state::domain::clock::Clock;
@@ -133,7 +133,8 @@ impl TestApp {
         let server_config = config.server.clone();
         let (store, faults) = FaultyStore::new(store);
         let store: Arc<dyn Store> = Arc::new(store);
-        let app = App::with_store(config, Arc::clone(&store), Arc::clone(&local), authenticator, clock.clone(), &lifecycle).unwrap();
+        let caches = Caches::local_only(Arc::clone(&local), clock.clone(), &lifecycle);
+        let app = App::with_store(config, Arc::clone(&store), caches, authenticator, clock.clone(), &lifecycle).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = lifecycle.clone();

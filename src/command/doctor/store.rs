@@ -7,6 +7,7 @@ use crate::app::{self, AppOptions, StartError};
 use crate::config::{Config, Secret};
 use crate::domain::clock::Clock;
 use crate::domain::commit::NoObserver;
+use crate::domain::store_life::StoreLife;
 use crate::lifecycle::Lifecycle;
 use crate::store::StoreError;
 use crate::store::sqlite::{DATABASE_FILE, FolderInUse};
@@ -28,7 +29,15 @@ pub(super) async fn examine(config: &Config) -> (String, Finding) {
 
 async fn open(config: Config) -> Finding {
     let lifecycle = Lifecycle::new();
-    let opened = app::open_store(&config, AppOptions { development: false }, Clock::new(), &lifecycle, Arc::new(NoObserver)).await;
+    let opened = app::open_store(
+        &config,
+        AppOptions { development: false },
+        Clock::new(),
+        &lifecycle,
+        Arc::new(NoObserver),
+        StoreLife::database(Clock::new()),
+    )
+    .await;
     let finding = match opened {
         Err(StartError::Store(StoreError::Unavailable(cause))) if cause.is::<FolderInUse>() => Finding::Note(cause.to_string()),
         Err(error) => Finding::Wrong(error.to_string()),

@@ -38,7 +38,7 @@ struct StatisticsView {
     local_variable_count: usize,
     /// Entries of the second cache tier; of the cache of this process when there is none.
     #[schema(minimum = 0)]
-    cache_entry_count: usize,
+    cache_entry_count: u64,
     /// The version of the server.
     version: &'static str,
     /// Seconds since its start.
@@ -96,7 +96,7 @@ struct LocalTierStatistics {
     hit_rate: f64,
 }
 
-/// Figures of the second cache tier. This version has none.
+/// Figures of the second cache tier, which all servers share.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"enabled": false, "connected": false, "entries": 0, "hits": 0, "misses": 0, "hit_rate": 0.0, "breaker": "off"}))]
 struct SecondTierStatistics {
@@ -104,16 +104,16 @@ struct SecondTierStatistics {
     enabled: bool,
     /// Whether it answers.
     connected: bool,
-    /// Entries.
+    /// Keys that its servers hold, those of others included.
     #[schema(minimum = 0)]
-    entries: usize,
-    /// Reads that it answered.
+    entries: u64,
+    /// Reads of this process that it answered.
     #[schema(minimum = 0)]
     hits: u64,
-    /// Reads that it did not answer.
+    /// Reads of this process that it did not answer.
     #[schema(minimum = 0)]
     misses: u64,
-    /// Hits of all reads, 0 to 1.
+    /// Hits of all reads, 0 to 1; 0 before the first one.
     #[schema(minimum = 0.0, maximum = 1.0)]
     hit_rate: f64,
     /// Its circuit breaker: `closed`, `open`, `half_open`, or `off` without a second tier.
@@ -145,7 +145,8 @@ struct ClearingView {
     /// Entries of the cache of this process.
     #[schema(minimum = 0)]
     local_entries_removed: usize,
-    /// Entries of the second tier, with `tier=all` and when there is one.
+    /// Entries of the second tier, with `tier=all`. Not there when there is no second tier, or when it does not answer: then it is emptied as
+    /// soon as it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false, minimum = 0)]
     second_tier_entries_removed: Option<u64>,
@@ -156,13 +157,14 @@ fn rate(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn view(figures: &Figures, uptime_seconds: u64) -> StatisticsView {
+fn view(figures: &Figures, second_tier_entries: u64, uptime_seconds: u64) -> StatisticsView {
     let Figures { local, store, .. } = figures;
+    let second = figures.second.unwrap_or_default();
     StatisticsView {
         postgres_connected: figures.postgres_connected,
-        dragonfly_connected: false,
+        dragonfly_connected: second.connected,
         local_variable_count: local.variables,
-        cache_entry_count: local.entries,
+        cache_entry_count: if figures.second.is_some() { second_tier_entries } else { local.entries as u64 },
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds,
         store: StoreStatistics {
@@ -181,13 +183,18 @@ fn view(figures: &Figures, uptime_seconds: u64) -> StatisticsView {
             hit_rate: rate(local.hits, local.hits + local.misses),
         },
         second_tier: SecondTierStatistics {
-            enabled: false,
-            connected: false,
-            entries: 0,
-            hits: 0,
-            misses: 0,
-            hit_rate: 0.0,
-            breaker: "off",
+            enabled: figures.second.is_some(),
+            connected: second.connected,
+            entries: second_tier_entries,
+            hits: second.hits,
+            misses: second.misses + second.bypasses,
+            hit_rate: rate(second.hits, second.hits + second.misses + second.bypasses),
+            breaker: match figures.second {
+                None => "off",
+                Some(second) if second.breaker_open => "open",
+                Some(second) if second.connected => "closed",
+                Some(_) => "half_open",
+            },
         },
         writes: WriteStatistics {
             queue_depth: store.queue_depth,
@@ -204,8 +211,9 @@ fn view(figures: &Figures, uptime_seconds: u64) -> StatisticsView {
 #[utoipa::path(get, path = "/stats", operation_id = "getStatistics", tag = "Operations",
     responses((status = 200, description = "The figures", body = StatisticsView)))]
 async fn get_statistics(FromState(state): FromState<AppState>) -> Result<Response> {
-    let figures = state.services.operations.figures().await;
-    answer::json(&view(&figures, state.metrics.uptime().as_secs()))
+    let operations = &state.services.operations;
+    let (figures, entries) = futures_util::future::join(operations.figures(), operations.second_tier_entries()).await;
+    answer::json(&view(&figures, entries, state.metrics.uptime().as_secs()))
 }
 
 /// Empty the caches
@@ -215,8 +223,13 @@ async fn get_statistics(FromState(state): FromState<AppState>) -> Result<Respons
     params(("tier" = Option<String>, Query, description = "`local` (default) or `all`.", pattern = "^(local|all)$", nullable = false)),
     responses((status = 200, description = "Emptied", body = ClearingView)))]
 async fn clear_cache(FromState(state): FromState<AppState>, query: Query) -> Result<Response> {
-    if !matches!(query.one("tier")?, None | Some("local" | "all")) {
-        return Err(Error::new(Code::InvalidParameter, "The parameter tier must be local or all."));
-    }
-    answer::json(&ClearingView { local_entries_removed: state.services.operations.clear_cache(), second_tier_entries_removed: None })
+    let both = match query.one("tier")? {
+        None | Some("local") => false,
+        Some("all") => true,
+        Some(_) => return Err(Error::new(Code::InvalidParameter, "The parameter tier must be local or all.")),
+    };
+    let operations = &state.services.operations;
+    let local_entries_removed = operations.clear_cache();
+    let second_tier_entries_removed = if both { operations.clear_second_tier().await } else { None };
+    answer::json(&ClearingView { local_entries_removed, second_tier_entries_removed })
 }

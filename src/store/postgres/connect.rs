@@ -9,7 +9,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
 use super::error::{OpenError, said};
 use super::pool::Pool;
 use super::transaction::quote_identifier;
+use super::vitals;
 use crate::config::{DatabaseConfig, Milliseconds, Secret};
+use crate::domain::store_life::StoreLife;
 
 /// What the server's connections are called in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "nworkflow-state";
@@ -120,15 +122,25 @@ impl Settings {
 }
 
 /// A pool of at most so many connections. It connects when it is used.
-pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions, settings: Settings) -> Pool {
+/// Each tells `life` what it is connected to, before it is used.
+pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions, settings: Settings, life: Option<StoreLife>) -> Pool {
     let connections = PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(config.acquire_timeout_ms.into())
         // BEGIN is the test: see Transaction::begin.
         .test_before_acquire(false)
         .after_connect(move |connection, _| {
-            let settings = settings.clone();
-            Box::pin(async move { settings.apply(connection).await })
+            let (settings, life) = (settings.clone(), life.clone());
+            Box::pin(async move {
+                settings.apply(connection).await?;
+                if let Some(life) = life
+                    && let Err(error) = vitals::look(connection, &life).await
+                {
+                    // A server that does not tell its identity can be used; a second cache tier cannot be used with it.
+                    tracing::debug!(%error, "the database does not tell its identity");
+                }
+                Ok(())
+            })
         })
         .connect_lazy_with(options);
     Pool::new(connections)

@@ -39,6 +39,7 @@ mod transaction;
 mod variable_read;
 mod variable_sql;
 mod variable_write;
+mod vitals;
 mod work;
 
 use std::sync::Mutex;
@@ -71,6 +72,7 @@ use crate::domain::session::{Reach, SessionDocument, SessionQuery, SessionRecord
 use crate::domain::state::{
     ExecutionPage, ExecutionQuery, HistoryItem, Operation, RemovedExecution, StateAt, StateDocument, StateKey, StateRecord,
 };
+use crate::domain::store_life::StoreLife;
 use crate::domain::variable::{BatchOutcome, Number, Scope, ScopeLife, VariableBatch, VariableDocument, VariableKey, VariableRecord};
 use crate::domain::version::{Expected, Version};
 
@@ -86,6 +88,8 @@ pub struct PostgresStore {
     tenants: KnownTenants,
     /// Unknown when the server does not tell.
     epoch: Mutex<Option<Epoch>>,
+    /// What the database tells of itself.
+    life: StoreLife,
     observer: Observer,
     sweeper: Sweeper,
     /// Transactions that changed something, and the changes in them.
@@ -101,7 +105,14 @@ impl Store for PostgresStore {
 
     async fn ping(&self) -> Result<()> {
         let limits = Limits { pool: &self.health, answer: self.answer_limit };
-        let begun = transaction::read(limits, None, async |_| Ok(())).await;
+        let begun = transaction::read(limits, None, async |connection| {
+            match vitals::look(connection, &self.life).await {
+                // It answers: that it does not tell its identity is another matter.
+                Ok(()) | Err(sqlx::Error::Database(_)) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await;
         begun.map_err(|failure| failure.into_store_error("no table"))
     }
 

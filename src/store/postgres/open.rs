@@ -17,6 +17,7 @@ use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
 use crate::domain::clock::Clock;
 use crate::domain::commit::CommitObserver;
+use crate::domain::store_life::StoreLife;
 use crate::store::migrate::MigrationReport;
 
 /// How much longer than the server's own time limit an answer is waited for.
@@ -39,6 +40,20 @@ impl PostgresStore {
     /// # Errors
     /// The database cannot be reached, is not migrated, or fails the test. Each is a sentence for the operator.
     pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode, observer: Arc<dyn CommitObserver>) -> Result<Self, OpenError> {
+        Self::open_watched(config, clock.clone(), mode, observer, StoreLife::database(clock)).await
+    }
+
+    /// As [`PostgresStore::open`]; `life` hears of the database's clock and of its lives.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::open`].
+    pub async fn open_watched(
+        config: &DatabaseConfig,
+        clock: Clock,
+        mode: OpenMode,
+        observer: Arc<dyn CommitObserver>,
+        life: StoreLife,
+    ) -> Result<Self, OpenError> {
         let role = prepare(config, mode).await?;
         let login = connect::login(config)?;
         let settings = connect::Settings::new(config, role.as_deref());
@@ -49,15 +64,16 @@ impl PostgresStore {
         first.close().await.map_err(OpenError::during("the end of the self test"))?;
         let budget = Duration::from(config.sweep_timeout_ms);
         let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
-        let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping), budget);
+        let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping, None), budget);
         Ok(Self {
-            health: connect::pool(config, 1, login.clone(), settings.clone()),
-            pool: connect::pool(config, config.pool_size, login, settings),
+            health: connect::pool(config, 1, login.clone(), settings.clone(), Some(life.clone())),
+            pool: connect::pool(config, config.pool_size, login, settings, Some(life.clone())),
             gate: Gate::new(config.lock_timeout_ms.into()),
             clock,
             answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
             tenants: KnownTenants::default(),
             epoch: Mutex::new(epoch),
+            life,
             observer: Observer::new(observer),
             sweeper,
             groups: AtomicU64::new(0),

@@ -1,0 +1,89 @@
+//! An eye on the caches: some of their answers are compared with the store, again after a while, and counted when they were wrong.
+//!
+//! After M. Bronson and others at Meta ("Cache made consistent", 2022): an observer that knows nothing of the protocol finds what the
+//! protocol's tests have missed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+
+/// Checks at work at a time; beyond, answers are not checked.
+const MOST_AT_WORK: usize = 64;
+
+/// How many seconds after the store has told a version the caches must not tell an older one. No clocks are compared: what the store has said
+/// was true before the cache is asked.
+pub(super) const CHECKS: [u64; 3] = [0, 1, 5];
+
+/// Picks answers and counts what was found.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    every: u64,
+    answers: AtomicU64,
+    places: Arc<Semaphore>,
+    sampled: AtomicU64,
+    inconsistent: [AtomicU64; CHECKS.len()],
+}
+
+/// What the sampler has found since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SamplerFigures {
+    /// Keys of cached answers of which the store was asked.
+    pub sampled: u64,
+    /// Of them, those of which a cache then told an older version: at once, 1 and 5 seconds later.
+    pub inconsistent: [u64; CHECKS.len()],
+}
+
+impl Sampler {
+    /// One answer in so many is checked; 0: none.
+    pub(super) fn new(every: u64) -> Self {
+        Self {
+            every,
+            answers: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(MOST_AT_WORK)),
+            sampled: AtomicU64::new(0),
+            inconsistent: Default::default(),
+        }
+    }
+
+    /// Whether this answer is to be checked; the place is kept while it is.
+    pub(super) fn pick(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        let number = self.answers.fetch_add(1, Ordering::Relaxed);
+        if self.every == 0 || !number.is_multiple_of(self.every) {
+            return None;
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        self.sampled.fetch_add(1, Ordering::Relaxed);
+        Some(place)
+    }
+
+    /// Notes that an answer was wrong at a check.
+    pub(super) fn found_wrong(&self, check: usize) {
+        if let Some(counter) = self.inconsistent.get(check) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn figures(&self) -> SamplerFigures {
+        let mut inconsistent = [0; CHECKS.len()];
+        for (figure, counter) in inconsistent.iter_mut().zip(&self.inconsistent) {
+            *figure = counter.load(Ordering::Relaxed);
+        }
+        SamplerFigures { sampled: self.sampled.load(Ordering::Relaxed), inconsistent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_so_many_is_picked() {
+        let sampler = Sampler::new(10);
+        assert_eq!((0..100).filter(|_| sampler.pick().is_some()).count(), 10);
+        assert_eq!(Sampler::new(0).pick().map(drop), None);
+        let busy = Sampler::new(1);
+        let places: Vec<_> = (0..100).filter_map(|_| busy.pick()).collect();
+        assert_eq!((places.len(), busy.figures().sampled), (64, 64));
+    }
+}
