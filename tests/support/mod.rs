@@ -7,5 +7,6 @@ pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod store_methods;
 pub(crate) mod tokens;
