@@ -2,7 +2,6 @@
 //! or on an old snapshot. The programs come from `scripts/with-redis`.
 
 pub(crate) mod cluster;
-mod port;
 pub(crate) mod resp;
 mod tests;
 mod tls;
@@ -16,6 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use self::resp::{Connection, Value};
+use super::port;
 
 /// The harness reaches every server as this user, whatever the test makes of the others.
 const HARNESS: &str = "harness";

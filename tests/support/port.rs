@@ -10,7 +10,7 @@ const COUNT: u32 = 22_000;
 /// Of this process; a port is given once.
 static GIVEN: AtomicU32 = AtomicU32::new(0);
 
-pub(super) fn free() -> u16 {
+pub(crate) fn free() -> u16 {
     // Processes that test at the same time begin at different places.
     let begin = std::process::id().wrapping_mul(127) % COUNT;
     loop {
