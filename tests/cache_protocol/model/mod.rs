@@ -13,6 +13,7 @@ use std::time::Instant;
 use self::search::{Found, search};
 use self::state::{Channel, Faults, Reader, ReaderAt, Slot, State, Version, Writer, WriterAt};
 use self::steps::{Cast, Ingredients, Model};
+use super::figure;
 
 /// Who takes part and what goes wrong.
 struct Case {
@@ -159,11 +160,6 @@ fn check(variant: &Variant, case: &Case) -> Found {
     let found = beginnings.into_iter().map(|(slot, local)| search(&model, &first(case, slot, local))).fold(Found::default(), Found::and);
     figure(&format!("{}, {}: {} states, {} bad, {:.2} s", variant.name, case.name, found.states, found.bad, begin.elapsed().as_secs_f64()));
     found
-}
-
-#[expect(clippy::print_stdout, reason = "figures of a run are for whoever reads it")]
-fn figure(line: &str) {
-    println!("{line}");
 }
 
 /// Searches all cases and compares.
