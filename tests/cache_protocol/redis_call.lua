@@ -45,6 +45,7 @@ local visible = {
     end,
   },
   string = string,
+  tonumber = tonumber,
 }
 local globals = setmetatable({}, {
   __index = function(_, name)
