@@ -15,6 +15,8 @@ use crate::support::redis::{Binary, Options, RedisServer};
 
 /// Long enough for what is on its way, short enough to wait for what must not come.
 const SILENCE: Duration = Duration::from_millis(50);
+/// Longest wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that sends back what it gets, and says nothing when its client has ended.
 async fn echo() -> SocketAddr {
@@ -51,7 +53,7 @@ impl Client {
 
     async fn hears(&mut self, text: &str) {
         let mut bytes = vec![0; text.len()];
-        self.0.read_exact(&mut bytes).await.unwrap();
+        timeout(PATIENCE, self.0.read_exact(&mut bytes)).await.unwrap().unwrap();
         assert_eq!(bytes, text.as_bytes());
     }
 
@@ -60,11 +62,11 @@ impl Client {
     }
 
     async fn is_reset(&mut self) {
-        assert_eq!(self.0.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(timeout(PATIENCE, self.0.read_u8()).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 
     async fn is_closed(&mut self) {
-        assert_eq!(self.0.read_u8().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(timeout(PATIENCE, self.0.read_u8()).await.unwrap().unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 }
 
@@ -75,7 +77,7 @@ async fn counts(proxy: &TcpProxy, expected: impl Fn(Counts) -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    assert!(timeout(Duration::from_secs(20), reached).await.is_ok(), "{:?}", proxy.counts());
+    assert!(timeout(PATIENCE, reached).await.is_ok(), "{:?}", proxy.counts());
 }
 
 #[tokio::test]
