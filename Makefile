@@ -10,10 +10,10 @@ run: ## Starts the server for trying it: embedded database, tokens of its own, h
 	@echo "Building nworkflow-state; the first build takes some minutes."
 	@cargo run --locked -- dev
 
-test: ## Runs all tests, with a PostgreSQL of their own
+test: ## Runs all tests, with a PostgreSQL and a Redis of their own
 	@scripts/setup test
 	@scripts/stage "build of the tests" cargo test --locked --no-run
-	@scripts/stage "tests with a PostgreSQL of their own" scripts/with-postgres scripts/test
+	@scripts/stage "tests with a PostgreSQL and a Redis of their own" scripts/with-postgres scripts/with-redis scripts/test
 
 check: ## Everything that continuous integration checks: format, lints, documentation, tests, generated files
 	@scripts/setup test

@@ -14,6 +14,8 @@ mod auth;
 #[cfg(test)]
 mod cache;
 #[cfg(test)]
+mod cache_protocol;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod contract;
