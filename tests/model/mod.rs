@@ -2,10 +2,7 @@
 
 mod cache;
 mod cancelled;
-mod driver;
 mod expiry;
-mod operation;
-mod reference;
 mod sequences;
 mod storm;
 

@@ -6,7 +6,7 @@ use nworkflow_state::domain::clock::Timestamp;
 use nworkflow_state::domain::version::{Precondition, Tags, Version};
 use serde_json::Value;
 
-use super::operation::Guard;
+use super::operation::{Guard, scope_of, session_of};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
@@ -64,6 +64,8 @@ pub(super) struct Model {
     pub(super) variables: BTreeMap<(usize, usize), Variable>,
     /// The greatest version that was ever seen of a key.
     seen: HashMap<Key, Version>,
+    /// The one before it.
+    earlier: HashMap<Key, Version>,
 }
 
 impl Model {
@@ -72,14 +74,39 @@ impl Model {
     /// # Errors
     /// It is not greater than every version before.
     pub(super) fn grow(&mut self, key: Key, version: Version) -> Result<(), String> {
-        match self.seen.insert(key.clone(), version) {
-            Some(before) if before >= version => Err(format!("{key:?}: version {version} after {before}")),
-            _ => Ok(()),
+        let Some(before) = self.seen.insert(key.clone(), version) else { return Ok(()) };
+        if before >= version {
+            return Err(format!("{key:?}: version {version} after {before}"));
         }
+        self.earlier.insert(key, before);
+        Ok(())
     }
 
-    pub(super) fn seen(&self, key: &Key) -> Option<Version> {
-        self.seen.get(key).copied()
+    /// The precondition of a guard over the live version of a key, and whether it is met.
+    pub(super) fn precondition(&self, guard: Guard, key: &Key, live: Option<Version>) -> (Precondition, bool) {
+        let matching = |tags| Precondition { if_match: Some(tags), if_none_match: None };
+        let far = Version::new(self.seen.get(key).map_or(0, |seen| seen.get()) + 77).unwrap();
+        let precondition = match (guard, live) {
+            (Guard::None, _) => Precondition::default(),
+            (Guard::Absent, _) => Precondition { if_match: None, if_none_match: Some(Tags::Any) },
+            (Guard::Present, _) => matching(Tags::Any),
+            (Guard::Current, Some(live)) => matching(Tags::Versions(vec![live])),
+            // A list needs another way through the service than one version.
+            (Guard::Current, None) => matching(Tags::Versions(vec![far, Version::FIRST])),
+            (Guard::Unknown, _) => matching(Tags::Versions(vec![far])),
+            (Guard::Earlier, _) => matching(Tags::Versions(vec![self.earlier.get(key).copied().unwrap_or(far)])),
+        };
+        let met = match guard {
+            Guard::None => true,
+            Guard::Absent => live.is_none(),
+            Guard::Present | Guard::Current => live.is_some(),
+            Guard::Unknown | Guard::Earlier => false,
+        };
+        (precondition, met)
+    }
+
+    pub(super) fn scope_lives(&self, scope: usize) -> bool {
+        session_of(scope).is_none_or(|session| self.sessions.contains_key(&session))
     }
 
     /// Everything that ends until this moment ends.
@@ -87,7 +114,7 @@ impl Model {
         self.sessions.retain(|_, session| session.expires_at > now);
         let sessions = &self.sessions;
         self.variables.retain(|(scope, _), variable| {
-            variable.expires_at.is_none_or(|end| end > now) && scope.checked_sub(3).is_none_or(|session| sessions.contains_key(&session))
+            variable.expires_at.is_none_or(|end| end > now) && session_of(*scope).is_none_or(|session| sessions.contains_key(&session))
         });
     }
 
@@ -101,32 +128,10 @@ impl Model {
 
     /// A session is gone, or begins a new life: so are its variables.
     pub(super) fn drop_variables(&mut self, session: usize) {
-        self.variables.retain(|(scope, _), _| *scope != session + 3);
+        self.variables.retain(|(scope, _), _| *scope != scope_of(session));
     }
 
     pub(super) fn checkpoints_of(&self, execution: usize) -> usize {
         self.checkpoints.keys().filter(|(owner, _)| *owner == execution).count()
     }
-}
-
-/// The precondition of a guard over the live version, and whether it is met.
-pub(super) fn precondition(guard: Guard, live: Option<Version>, seen: Option<Version>) -> (Precondition, bool) {
-    let matching = |tags| Precondition { if_match: Some(tags), if_none_match: None };
-    let far = Version::new(seen.map_or(0, Version::get) + 77).unwrap();
-    let precondition = match (guard, live) {
-        (Guard::None, _) => Precondition::default(),
-        (Guard::Absent, _) => Precondition { if_match: None, if_none_match: Some(Tags::Any) },
-        (Guard::Present, _) => matching(Tags::Any),
-        (Guard::Current, Some(live)) => matching(Tags::Versions(vec![live])),
-        // A list needs another way through the service than one version.
-        (Guard::Current, None) => matching(Tags::Versions(vec![far, Version::FIRST])),
-        (Guard::Stale, _) => matching(Tags::Versions(vec![far])),
-    };
-    let met = match guard {
-        Guard::None => true,
-        Guard::Absent => live.is_none(),
-        Guard::Present | Guard::Current => live.is_some(),
-        Guard::Stale => false,
-    };
-    (precondition, met)
 }
