@@ -83,8 +83,8 @@ pub struct StoreFigures {
     pub queue_depth: u64,
     /// How many may wait; 0: there is no queue.
     pub queue_capacity: u64,
-    /// Transactions that wrote, since the start.
+    /// Transactions that committed new versions, since the start. Refused and replayed writes, touches and housekeeping make none.
     pub groups: u64,
-    /// Writes in them.
+    /// New versions in them, deletions included.
     pub rows: u64,
 }

@@ -305,7 +305,7 @@ impl Store for SqliteStore {
             queue_depth: writer.queue_depth,
             queue_capacity: writer.queue_capacity,
             groups: writer.groups,
-            rows: writer.writes,
+            rows: writer.versions,
         }
     }
 

@@ -52,11 +52,12 @@ pub(super) trait Write: Send + Sync + 'static {
     async fn apply(&self, unit: &mut Unit<'_>) -> Result<Self::Answer>;
 }
 
-/// What the writer has done since its start.
+/// What the writer has done since its start: groups that committed new versions, and how many. A group of refused and replayed writes, or
+/// of housekeeping, is none.
 #[derive(Debug, Default)]
 struct Counters {
     groups: AtomicU64,
-    writes: AtomicU64,
+    versions: AtomicU64,
 }
 
 /// Figures of the writer.
@@ -65,7 +66,7 @@ pub(super) struct WriterFigures {
     pub(super) queue_depth: u64,
     pub(super) queue_capacity: u64,
     pub(super) groups: u64,
-    pub(super) writes: u64,
+    pub(super) versions: u64,
 }
 
 /// The way to the writer task.
@@ -132,7 +133,7 @@ impl Writer {
             queue_depth: most.saturating_sub(free).try_into().unwrap_or(u64::MAX),
             queue_capacity: most.try_into().unwrap_or(u64::MAX),
             groups: self.counters.groups.load(Ordering::Relaxed),
-            writes: self.counters.writes.load(Ordering::Relaxed),
+            versions: self.counters.versions.load(Ordering::Relaxed),
         }
     }
 
@@ -246,27 +247,25 @@ impl Task {
     /// One transaction. `Err`: nothing of the group counts.
     async fn commit(&mut self, group: &mut [Box<dyn Queued>]) -> std::result::Result<(), GroupFailure> {
         let mut begin = "BEGIN IMMEDIATE; SAVEPOINT write";
-        let (mut changes, mut writes) = (Vec::new(), 0);
+        let mut changes = Vec::new();
         for job in group {
             self.execute(begin).await.map_err(GroupFailure::before_commit)?;
             match job.run(&mut self.connection, self.clock.now()).await {
-                Some(own) => {
-                    changes.extend(own);
-                    writes += 1;
-                }
+                Some(own) => changes.extend(own),
                 None => self.execute("ROLLBACK TO write").await.map_err(GroupFailure::before_commit)?,
             }
             begin = "RELEASE write; SAVEPOINT write";
         }
+        let versions = changes.len() as u64;
         let announcement = Announcement::make(Arc::clone(&self.observer), changes);
         let outcome = self.execute("COMMIT").await.map_err(GroupFailure::at_commit);
         match &outcome {
             Err(failure) if !failure.is_unknown() => announcement.withdraw(),
             _ => drop(announcement),
         }
-        if outcome.is_ok() {
+        if outcome.is_ok() && versions > 0 {
             self.counters.groups.fetch_add(1, Ordering::Relaxed);
-            self.counters.writes.fetch_add(writes, Ordering::Relaxed);
+            self.counters.versions.fetch_add(versions, Ordering::Relaxed);
         }
         outcome
     }
@@ -446,7 +445,7 @@ mod tests {
         assert_eq!(outcomes, [true; 600]);
         assert_eq!(watcher.take().iter().filter(|(call, _)| *call == "committed").map(|(_, told)| told).sum::<usize>(), 600);
         let figures = writer.figures();
-        assert_eq!((figures.writes, figures.queue_depth, figures.queue_capacity), (600, 0, 1024));
+        assert_eq!((figures.versions, figures.queue_depth, figures.queue_capacity), (600, 0, 1024));
         assert!((3..=600).contains(&figures.groups), "{figures:?}");
         assert_eq!(lines(&mut reader).await, 600);
         assert!(writer.check().is_err());
