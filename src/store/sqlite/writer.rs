@@ -6,7 +6,8 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, SqliteConnection};
@@ -58,6 +59,8 @@ pub(super) trait Write: Send + Sync + 'static {
 struct Counters {
     groups: AtomicU64,
     versions: AtomicU64,
+    /// Whether a group is at work.
+    busy: AtomicBool,
 }
 
 /// Figures of the writer.
@@ -121,6 +124,16 @@ impl Writer {
         outcome.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown("the writer ended without an answer".into())))
     }
 
+    /// Waits until no write is at work or waiting, but no longer than this.
+    pub(super) async fn wait_for_calm(&self, patience: Duration) {
+        let calm = async {
+            while self.counters.busy.load(Ordering::Relaxed) || self.queue.capacity() < self.queue.max_capacity() {
+                tokio::time::sleep(LULL).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, calm).await;
+    }
+
     /// Whether the task serves.
     pub(super) fn check(&self) -> Result<()> {
         if self.queue.is_closed() { Err(StoreError::Unavailable(CLOSED.into())) } else { Ok(()) }
@@ -145,6 +158,8 @@ impl Writer {
 }
 
 const CLOSED: &str = "the store is closed";
+/// How often whoever waits for a pause between writes looks for one.
+const LULL: Duration = Duration::from_millis(1);
 
 /// A write of any type with the way back to its caller.
 #[async_trait]
@@ -214,6 +229,7 @@ impl Task {
                 job = self.receiver.recv() => job,
             };
             let Some(first) = first else { break };
+            self.counters.busy.store(true, Ordering::Relaxed);
             let mut group = self.fill(first);
             let failure = self.commit(&mut group).await.err();
             if let Some(failure) = &failure {
@@ -224,6 +240,7 @@ impl Task {
             for job in group {
                 job.settle(failure.as_ref());
             }
+            self.counters.busy.store(false, Ordering::Relaxed);
         }
         if let Err(error) = self.connection.close().await {
             tracing::warn!(%error, "the embedded database was not closed cleanly");
@@ -450,5 +467,39 @@ mod tests {
         assert_eq!(lines(&mut reader).await, 600);
         assert!(writer.check().is_err());
         assert!(matches!(writer.submit(Add(NOTHING)).await, Err(StoreError::Unavailable(_))));
+    }
+
+    /// A write that takes until someone says so.
+    struct Slow(Arc<tokio::sync::Notify>);
+
+    #[async_trait]
+    impl Write for Slow {
+        type Answer = ();
+
+        async fn apply(&self, _: &mut Unit<'_>) -> Result<()> {
+            self.0.notified().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_calm_lets_writes_pass_and_goes_in_the_end() {
+        const SHORT: Duration = Duration::from_millis(20);
+        const LONG: Duration = Duration::from_secs(600);
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, ..) = start(&folder).await;
+        writer.wait_for_calm(LONG).await;
+        let end = Arc::new(tokio::sync::Notify::new());
+        let begun = std::time::Instant::now();
+        let waiting = async {
+            writer.wait_for_calm(SHORT).await;
+            assert!(begun.elapsed() >= SHORT, "the write is let through first");
+            end.notify_one();
+            writer.wait_for_calm(LONG).await;
+            assert_eq!(writer.figures().queue_depth, 0);
+        };
+        let (done, ()) = tokio::join!(writer.submit(Slow(Arc::clone(&end))), waiting);
+        assert!(done.is_ok() && begun.elapsed() < LONG);
+        writer.close().await;
     }
 }
