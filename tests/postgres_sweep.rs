@@ -241,6 +241,47 @@ async fn old_answers_and_old_log_rows_go() {
     store.close().await;
 }
 
+/// A creator whose statement began before the removal of its key's tombstone, and waits for it: it saw the tombstone, and finds nothing. Its
+/// snapshot has the floor that was raised before, because between the phases lies more time than a statement may take.
+#[tokio::test]
+async fn a_creator_that_waits_for_the_removal_begins_above_the_floor() {
+    let database = TestDatabase::migrated().await;
+    let clock = Clock::new();
+    let store = database.store(clock.clone()).await;
+    let acme = context("acme");
+    let (own, id) = (variable(Scope::Global, "v"), session("s"));
+    for _ in 0..3 {
+        applied(store.put_variable(&acme, &own, None, Expected::Any, &value(None)).await.unwrap());
+        applied(store.delete_variable(&acme, &own, None, Expected::Any).await.unwrap());
+        put_session(&store, &acme, &id, 60).await;
+        applied(store.delete_session(&acme, &id, &Reach::All, Expected::Any).await.unwrap());
+    }
+    clock.advance_seconds(48 * HOUR);
+    assert_eq!(sweep(&store, SweepTask::VersionFloors).await, 1);
+    clock.advance_seconds(LIMITS.floor_seconds);
+    // The second phase, by hand, so that it can be held in the middle.
+    let mut remover = database.superuser().await;
+    remover.execute("BEGIN; DELETE FROM variable WHERE deleted; DELETE FROM session WHERE deleted").await.unwrap();
+    let document = sliding(60);
+    let plain = value(None);
+    let creators = async {
+        tokio::join!(
+            store.put_variable(&acme, &own, None, Expected::Any, &plain),
+            store.put_session(&acme, &id, &Reach::All, &acme.actor, Expected::Any, &document),
+        )
+    };
+    let removal = async {
+        while count(&database, "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'").await < 2 {
+            tokio::task::yield_now().await;
+        }
+        remover.execute("COMMIT").await.unwrap();
+    };
+    let ((created, begun), ()) = tokio::join!(creators, removal);
+    assert_eq!(applied(created.unwrap()).version.get(), 7, "six versions were given");
+    assert_eq!(applied(begun.unwrap()).version.get(), 7, "six versions were given");
+    store.close().await;
+}
+
 /// Puts and deletes keys of a kind as fast as it can, each for a while and then not for the next ones, so that its tombstone can be swept
 /// before it comes back. Remembers each version that it was answered, by key.
 async fn churn(store: &PostgresStore, context: &WriteContext, number: usize, stop: &AtomicBool) -> [Vec<i64>; TURNS] {

@@ -14,7 +14,7 @@ use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, Variabl
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::sqlite::{DATABASE_FILE, LOCK_FILE, SqliteStore};
-use nworkflow_state::store::{Lookup, Outcome, Store, StoreError, WriteContext};
+use nworkflow_state::store::{Lookup, Outcome, Store, StoreError, SweepLimits, SweepTask, WriteContext};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use uuid::Uuid;
@@ -215,5 +215,72 @@ async fn a_corrupt_row_is_told_without_its_content() {
     let error = store.get_state(&writer().tenant, &key()).await.unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { table: "state_version", .. }), "{error:?}");
     assert!(!error.to_string().contains("swordfish"));
+    store.close().await;
+}
+
+const SWEEP: SweepLimits = SweepLimits { rows: 500, log_seconds: 3600, floor_seconds: 60 };
+
+/// Makes an execution of a thousand versions of ten kilobytes, removes it, and sweeps it.
+async fn make_and_remove_much(store: &SqliteStore) {
+    let large = StateDocument::parse(&format!(r#"{{"marking":{{"p":["{}"]}}}}"#, "x".repeat(10_000))).unwrap();
+    let writes = (0..1000).map(|_| store.put_state(&WRITER, &KEY, Expected::Any, &large, Operation::Put));
+    for outcome in futures_util::future::join_all(writes).await {
+        assert!(matches!(outcome.unwrap(), Outcome::Applied { .. }));
+    }
+    assert!(matches!(store.delete_execution(&WRITER, &KEY, Expected::Any).await.unwrap(), Outcome::Applied { .. }));
+    while store.sweep(SweepTask::RemovedExecutions, SWEEP).await.unwrap().more {}
+}
+
+static WRITER: std::sync::LazyLock<WriteContext> = std::sync::LazyLock::new(writer);
+static KEY: std::sync::LazyLock<StateKey> = std::sync::LazyLock::new(key);
+
+async fn pages(folder: &Path) -> (u64, u64) {
+    let number = async |pragma| beside(folder, pragma).await.parse().unwrap();
+    let all = number("SELECT cast(page_count AS TEXT) FROM pragma_page_count").await;
+    (all, number("SELECT cast(freelist_count AS TEXT) FROM pragma_freelist_count").await)
+}
+
+#[tokio::test]
+async fn space_of_what_was_removed_is_given_back_in_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    make_and_remove_much(&store).await;
+    let (all, free) = pages(folder.path()).await;
+    assert!(free > 2000 && free * 10 > all * 9, "{free} of {all}");
+    let mut steps = 0;
+    loop {
+        let step = store.sweep(SweepTask::FreeSpace, SWEEP).await.unwrap();
+        assert!(step.rows > 0 && step.rows <= 500 && !step.busy, "{step:?}");
+        steps += 1;
+        save(&store, steps).await;
+        if !step.more {
+            break;
+        }
+    }
+    let (all_then, free_then) = pages(folder.path()).await;
+    assert!(steps >= 4 && all_then < all / 4, "{all} pages were there, {all_then} in {steps} steps");
+    assert!((200..=256).contains(&free_then), "some stay for the next writes: {free_then}");
+    assert_eq!(store.sweep(SweepTask::FreeSpace, SWEEP).await.unwrap().rows, 0, "what is little stays");
+    assert!(matches!(store.get_state(&WRITER.tenant, &KEY).await.unwrap(), Lookup::Live(_)));
+    store.close().await;
+    let size = std::fs::metadata(folder.path().join(DATABASE_FILE)).unwrap().len();
+    assert!(size < all * 4096 / 4, "the file is smaller: {size}");
+    assert_eq!(beside(folder.path(), "SELECT integrity_check FROM pragma_integrity_check").await, "ok");
+}
+
+#[tokio::test]
+async fn a_file_that_was_not_made_for_it_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteConnectOptions::new().filename(folder.path().join(DATABASE_FILE)).create_if_missing(true);
+    let mut connection = file.connect().await.unwrap();
+    sqlx::raw_sql("PRAGMA auto_vacuum = NONE; CREATE TABLE elsewhere (a)").execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+    let store = open(folder.path()).await.unwrap();
+    make_and_remove_much(&store).await;
+    let before = pages(folder.path()).await;
+    assert!(before.1 > 2000, "{before:?}");
+    let step = store.sweep(SweepTask::FreeSpace, SWEEP).await.unwrap();
+    assert_eq!((step.rows, step.more), (0, false));
+    assert_eq!(pages(folder.path()).await, before);
     store.close().await;
 }

@@ -309,14 +309,18 @@ pub struct ExecutionPage {
     pub position: Option<RecentPosition>,
 }
 
+/// Most versions, and most checkpoints, that the deletion of an execution counts, and most checkpoints that the observer is told of. It
+/// removes all of them.
+pub const MAX_COUNTED: i64 = 10_000;
+
 /// What the deletion of an execution took away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemovedExecution {
     /// The version of the deletion.
     pub version: Version,
-    /// Versions in its history, counted up to 10 000.
+    /// Versions in its history, counted up to [`MAX_COUNTED`].
     pub versions: i64,
-    /// Its checkpoints, counted up to 10 000.
+    /// Its checkpoints, counted up to [`MAX_COUNTED`].
     pub checkpoints: i64,
 }
 

@@ -113,21 +113,21 @@ fn complete(document: &mut Value, method: &Method, path: &str, operation: &Opera
 }
 
 fn path_parameters(path: &str) -> Vec<Value> {
-    let id = |what: &str| {
+    let id = |what: &str, example: &'static str| {
         (
             format!("The {what}: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, not `.` and not `..`."),
             json!({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$", "minLength": 1, "maxLength": MAX_ID_BYTES}),
-            "order",
+            example,
         )
     };
     let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     names
         .map(|name| {
             let (description, schema, example) = match name {
-                "workflow_id" => id("workflow"),
-                "execution_id" => id("execution"),
-                "checkpoint_id" => id("checkpoint"),
-                "session_id" => id("session"),
+                "workflow_id" => id("workflow", "order"),
+                "execution_id" => id("execution", "e1"),
+                "checkpoint_id" => id("checkpoint", "before-payment"),
+                "session_id" => id("session", "s1"),
                 "version" => ("The version.".to_owned(), json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}), "1"),
                 "scope" => (
                     "`global`, `workflow:ID`, `session:ID`, `user:ID`, or `user:me` for the caller.".to_owned(),
@@ -210,11 +210,14 @@ fn add_access(described: &mut Map<String, Value>, operation: &Operation) {
     described.insert("description".into(), description.into());
 }
 
-/// Each body's example is that of its schema.
+/// Each body's example is that of its schema, unless the operation gives one of its own.
 fn add_examples(described: &mut Map<String, Value>, schemas: &Value) {
     let add = |content: Option<&mut Value>| {
         for media in content.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
             let name = media.pointer("/schema/$ref").and_then(Value::as_str).and_then(|reference| reference.rsplit('/').next());
+            if media.get("example").is_some() {
+                continue;
+            }
             if let Some(example) = name.and_then(|name| schemas.pointer(&format!("/{name}/example"))) {
                 media["example"] = example.clone();
             }

@@ -45,8 +45,8 @@ impl Collector for Levels {
             ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(descriptor)?;
         }
         for (name, help, value) in [
-            ("write_groups", "Transactions that wrote", store.groups),
-            ("write_rows", "Writes in them", store.rows),
+            ("write_groups", "Transactions that committed new versions", store.groups),
+            ("write_rows", "New versions in them, deletions included", store.rows),
             ("cache_local_hits", "Reads that the cache of this process answered", local.hits),
             ("cache_local_misses", "Reads that it did not answer while it was on", local.misses),
             ("cache_local_evictions", "Entries that made room for others", local.evictions),

@@ -21,11 +21,13 @@ pub enum SweepTask {
     ChangeLog,
     /// Removes the versions and checkpoints of removed incarnations.
     RemovedExecutions,
+    /// Gives the space of what was removed back to the file system, where nothing else does: rows are pages of the file then.
+    FreeSpace,
 }
 
 impl SweepTask {
     /// All tasks, in the order in which one run does them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ExpiredSessions,
         Self::ExpiredVariables,
         Self::VersionFloors,
@@ -33,6 +35,7 @@ impl SweepTask {
         Self::IdempotencyKeys,
         Self::ChangeLog,
         Self::RemovedExecutions,
+        Self::FreeSpace,
     ];
 
     /// The word in metrics and logs.
@@ -46,6 +49,7 @@ impl SweepTask {
             Self::IdempotencyKeys => "idempotency_keys",
             Self::ChangeLog => "change_log",
             Self::RemovedExecutions => "removed_executions",
+            Self::FreeSpace => "free_space",
         }
     }
 }
@@ -83,8 +87,8 @@ pub struct StoreFigures {
     pub queue_depth: u64,
     /// How many may wait; 0: there is no queue.
     pub queue_capacity: u64,
-    /// Transactions that wrote, since the start.
+    /// Transactions that committed new versions, since the start. Refused and replayed writes, touches and housekeeping make none.
     pub groups: u64,
-    /// Writes in them.
+    /// New versions in them, deletions included.
     pub rows: u64,
 }

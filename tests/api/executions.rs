@@ -1,11 +1,15 @@
 //! Workflows and executions over HTTP: lists, moments, the end of an execution.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use nworkflow_state::domain::clock::Timestamp;
 use serde_json::json;
 
 use super::app::{Caller, TestApp};
 use super::on_both_stores;
 
-on_both_stores!(lists_are_filtered_and_paged, a_moment_is_read, an_execution_is_removed);
+on_both_stores!(lists_are_filtered_and_paged, a_moment_is_read, recent_pages_stay_whole_while_executions_change, an_execution_is_removed);
 
 const STATE: &str = "/workflows/order/executions/e1/state";
 
@@ -50,9 +54,120 @@ async fn a_moment_is_read(app: TestApp) {
     assert_eq!(at(&moment(&first)).await.expect(200).body, first.body, "inclusive");
     assert_eq!(at(&moment(&second)).await.expect(200).body, second.body);
     at("2020-01-01T00:00:00Z").await.problem(404, "version_not_found");
+    // From the instant of its deletion on there is no state, up to the instant at which it begins again.
+    app.clock.advance_seconds(10);
+    ada.delete(STATE).send().await.expect(204);
+    let history = ada.get(&format!("{STATE}/history?limit=1")).send().await.expect(200).json();
+    let deleted_at = history["items"][0]["at"].as_str().unwrap().to_owned();
+    assert_eq!(history["items"][0]["operation"], "delete");
+    app.clock.advance_seconds(10);
+    let between = app.clock.now().to_string();
+    app.clock.advance_seconds(10);
+    for time in [&deleted_at, &between] {
+        let problem = at(time).await.problem(404, "version_not_found").json();
+        assert!(problem["detail"].as_str().unwrap().contains("no state at that time"), "{problem}");
+    }
+    let just_before = before(&deleted_at);
+    assert_eq!(at(&just_before).await.expect(200).body, second.body);
+    let reborn = put(3).await.expect(201);
+    at(&before(&moment(&reborn))).await.problem(404, "version_not_found");
+    assert_eq!(at(&moment(&reborn)).await.expect(200).body, reborn.body);
+    at(&between).await.problem(404, "version_not_found");
     at("2999-01-01T00:00:00Z").await.problem(400, "invalid_parameter");
     at("yesterday").await.problem(400, "invalid_parameter");
     ada.get(&format!("{STATE}?version=1&at={}", moment(&first))).send().await.problem(400, "invalid_parameter");
+}
+
+/// A microsecond earlier.
+fn before(time: &str) -> String {
+    let time = Timestamp::parse(time).unwrap();
+    Timestamp::from_microseconds(time.as_microseconds() - 1).to_string()
+}
+
+/// Lists by `order=recent`, page after page; between two pages `turn` happens.
+async fn recent_pages(caller: &Caller, mut turn: impl AsyncFnMut(usize)) -> Vec<String> {
+    let (mut seen, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+    loop {
+        let page = caller.get(&format!("/workflows/order/executions?order=recent&limit=4{cursor}")).send().await.expect(200).json();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 4);
+        seen.extend(items.iter().map(|item| item["execution_id"].as_str().unwrap().to_owned()));
+        pages += 1;
+        let Some(next) = page["next_cursor"].as_str() else { return seen };
+        cursor = format!("&cursor={next}");
+        turn(pages).await;
+    }
+}
+
+async fn recent_pages_stay_whole_while_executions_change(app: TestApp) {
+    const HOUR: i64 = 3_600_000_000;
+    let path = |id: &str| format!("/workflows/order/executions/{id}/state");
+    let save = async |caller: &Caller, id: &str, tokens: u32| {
+        let answer = caller.put(&path(id), json!({"marking": {"p": tokens}}).to_string()).send().await;
+        assert!(matches!(answer.status.as_u16(), 200 | 201), "{answer:?}");
+    };
+    let to_the_next_hour = || app.clock.advance_microseconds(HOUR - app.clock.now().as_microseconds().rem_euclid(HOUR) + 1);
+    // Thirty executions, ten in an hour.
+    let mut all = BTreeSet::new();
+    for hour in 0..3 {
+        to_the_next_hour();
+        let ada = app.admin("acme");
+        for index in 0..10 {
+            let id = format!("h{hour}-{index}");
+            save(&ada, &id, 0).await;
+            all.insert(id);
+        }
+    }
+    let hour_of = |id: &String| id[1..2].parse::<u32>().unwrap();
+    let ada = app.admin("acme");
+
+    // Changes within the newest hour move nothing, however many writers there are beside the pages.
+    let (over, writes) = (AtomicBool::new(false), AtomicU32::new(0));
+    let writing = async {
+        while !over.load(Ordering::Relaxed) {
+            let number = writes.fetch_add(1, Ordering::Relaxed);
+            save(&ada, &format!("h2-{}", number % 10), number).await;
+        }
+    };
+    let reading = async {
+        let mut lists = Vec::new();
+        for _ in 0..5 {
+            lists.push(recent_pages(&ada, async |_| {}).await);
+        }
+        over.store(true, Ordering::Relaxed);
+        lists
+    };
+    let (lists, ()) = tokio::join!(reading, writing);
+    for list in &lists {
+        assert_eq!((list.len(), list.iter().cloned().collect::<BTreeSet<_>>()), (30, all.clone()), "each one once");
+        assert!(list.is_sorted_by_key(|id| std::cmp::Reverse(hour_of(id))), "newest hour first: {list:?}");
+        assert_eq!(list, &lists[0], "stable within the hour");
+    }
+    assert!(writes.load(Ordering::Relaxed) > 0, "something was written beside the pages");
+
+    // Changes in a later hour move an execution to the front: behind nobody's back it comes twice, and what stays is found.
+    to_the_next_hour();
+    let ada = app.admin("acme");
+    let mut moved = BTreeSet::new();
+    let list = recent_pages(&ada, async |page| {
+        // One that was on a page already, one of the oldest hour that no page has shown.
+        for id in [format!("h2-{page}"), format!("h0-{page}")] {
+            save(&ada, &id, 1).await;
+            moved.insert(id);
+        }
+    })
+    .await;
+    let mut times: BTreeMap<&String, usize> = BTreeMap::new();
+    for id in &list {
+        *times.entry(id).or_default() += 1;
+    }
+    assert!(times.values().all(|times| *times == 1), "nothing comes twice: {list:?}");
+    let missed: BTreeSet<_> = all.iter().filter(|id| !times.contains_key(id)).collect();
+    assert!(!missed.is_empty() && missed.iter().all(|id| moved.contains(*id)), "only what moved was passed over: {missed:?}");
+    // What moved is at the front of the next list.
+    let again = recent_pages(&ada, async |_| {}).await;
+    assert_eq!(again[..moved.len()].iter().cloned().collect::<BTreeSet<_>>(), moved);
+    assert_eq!(again.iter().cloned().collect::<BTreeSet<_>>(), all);
 }
 
 async fn an_execution_is_removed(app: TestApp) {

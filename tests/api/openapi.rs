@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::app::{DOCUMENT, TestApp};
 use super::on_both_stores;
 
-on_both_stores!(the_server_serves_its_own_document);
+on_both_stores!(the_server_serves_its_own_document, the_examples_of_patches_apply);
 
 /// Every operation of the document: method, path, operation.
 fn operations() -> Vec<(String, String, &'static Value)> {
@@ -220,4 +220,59 @@ async fn the_server_serves_its_own_document(app: TestApp) {
         metrics.text()
     );
     assert!(metrics.text().contains("nworkflow_http_problems_total{code=\"token_missing\"} 1"), "{}", metrics.text());
+}
+
+/// The path of a template with the examples of its parameters in it.
+fn example_path(template: &str, operation: &Value) -> String {
+    let parameters = operation["parameters"].as_array().unwrap().iter().filter(|parameter| parameter["in"] == "path");
+    parameters.fold(template.to_owned(), |path, parameter| {
+        let example = &parameter["example"];
+        let text = example.as_str().map_or_else(|| example.to_string(), str::to_owned);
+        path.replace(&format!("{{{}}}", parameter["name"].as_str().unwrap()), &text)
+    })
+}
+
+/// Whoever pastes the examples one after the other, the resource and then the patch, sees them work.
+async fn the_examples_of_patches_apply(app: TestApp) {
+    let put = |template: &str| {
+        let operation = &DOCUMENT["paths"][template]["put"];
+        (example_path(template, operation), operation["requestBody"]["content"]["application/json"]["example"].to_string())
+    };
+    let mut tried = Vec::new();
+    for (_, template, operation) in operations().into_iter().filter(|(method, ..)| method == "patch") {
+        let path = example_path(&template, operation);
+        for (kind, media) in operation["requestBody"]["content"].as_object().unwrap() {
+            // A tenant of its own for each, so that versions are what the examples say.
+            let ada = app.admin(&format!("tenant-{}", tried.len()));
+            // The resource; of a scope, the variable in it.
+            let (resource, body) = put(if template == "/variables/{scope}" { "/variables/{scope}/{name}" } else { template.as_str() });
+            let before = ada.put(&resource, body).send().await.expect(201).json();
+            let example = media["example"].to_string();
+            let call = ada.call(reqwest::Method::PATCH, &path).header("content-type", kind).body(example.as_str());
+            let answer = call.send().await.expect(200).json();
+            let after = ada.get(&resource).send().await.expect(200).json();
+            let member = ["marking", "data", "value"].into_iter().find(|member| before.get(member).is_some()).unwrap();
+            assert!(after[member] != before[member] || after["status"] != before["status"], "{path} {example} changes nothing: {answer}");
+            assert_eq!(after["version"], 2, "{path} {example}");
+            tried.push(format!("{template} {kind}"));
+        }
+    }
+    let kinds = ["application/merge-patch+json", "application/json-patch+json"];
+    let resources = ["/workflows/{workflow_id}/executions/{execution_id}/state", "/sessions/{session_id}", "/variables/{scope}/{name}"];
+    for wanted in resources.iter().flat_map(|resource| kinds.iter().map(move |kind| format!("{resource} {kind}"))) {
+        assert!(tried.contains(&wanted), "{wanted} is not in {tried:?}");
+    }
+}
+
+#[test]
+fn each_path_parameter_has_an_example_of_its_own() {
+    let mut examples: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (_, _, operation) in operations() {
+        for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path") {
+            examples.entry(parameter["name"].as_str().unwrap()).or_default().insert(parameter["example"].to_string());
+        }
+    }
+    assert!(examples.values().all(|all| all.len() == 1), "{examples:?}");
+    let apart: BTreeSet<&String> = examples.values().flatten().collect();
+    assert_eq!(apart.len(), examples.len(), "one example for two parameters: {examples:?}");
 }

@@ -1,6 +1,16 @@
 //! Patches over HTTP, in both media types.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nworkflow_state::domain::id::{ExecutionId, SessionId, TenantId, UserId, VariableName, WorkflowId};
+use nworkflow_state::domain::session::{Reach, SessionDocument};
+use nworkflow_state::domain::state::{Operation, StateDocument, StateKey};
+use nworkflow_state::domain::variable::{Expiry, Scope, VariableDocument, VariableKey};
+use nworkflow_state::domain::version::Expected;
+use nworkflow_state::store::{Store, WriteContext};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::app::TestApp;
 use super::on_both_stores;
@@ -9,11 +19,14 @@ on_both_stores!(
     what_is_not_touched_keeps_its_bytes,
     patches_that_cannot_be_applied_change_nothing,
     patches_compare_versions,
-    patches_are_replayed
+    patches_are_replayed,
+    a_patch_that_always_comes_too_late_is_a_conflict,
+    a_thousand_operations_are_the_most,
 );
 
 const STATE: &str = "/workflows/order/executions/e1/state";
 const VARIABLE: &str = "/variables/global/x";
+const SESSION: &str = "/sessions/s1";
 
 async fn what_is_not_touched_keeps_its_bytes(app: TestApp) {
     let ada = app.admin("acme");
@@ -91,4 +104,104 @@ async fn patches_are_replayed(app: TestApp) {
     let (first, again) = (patch().await.expect(200), patch().await.expect(200));
     assert_eq!((first.text(), again.header("idempotency-replayed")), (again.text(), Some("true")));
     assert_eq!(ada.get(VARIABLE).send().await.expect(200).json()["value"], json!([1, 2]));
+}
+
+/// Another writer's save of the state, the variable and the session.
+async fn overtake(store: Arc<dyn Store>, number: usize) {
+    let rival = WriteContext {
+        tenant: TenantId::parse("acme").unwrap(),
+        actor: UserId::parse("rival").unwrap(),
+        request_id: Uuid::nil(),
+        idempotency: None,
+    };
+    let state = StateKey { workflow: WorkflowId::parse("order").unwrap(), execution: ExecutionId::parse("e1").unwrap() };
+    let document = StateDocument::parse(&json!({"marking": {"rival": number}}).to_string()).unwrap();
+    store.put_state(&rival, &state, Expected::Present, &document, Operation::Put).await.unwrap();
+    let variable = VariableKey { scope: Scope::Global, name: VariableName::parse("x").unwrap() };
+    let document = VariableDocument { value: json!({"rival": number}).to_string().into(), description: None, expiry: Expiry::Never };
+    store.put_variable(&rival, &variable, None, Expected::Present, &document).await.unwrap();
+    let session = SessionId::parse("s1").unwrap();
+    let document =
+        SessionDocument { data: json!({"rival": number}).to_string().into(), ttl_seconds: None, sliding: false, max_ttl_seconds: None };
+    store.put_session(&rival, &session, &Reach::All, &rival.actor, Expected::Present, &document).await.unwrap();
+}
+
+async fn a_patch_that_always_comes_too_late_is_a_conflict(app: TestApp) {
+    const ATTEMPTS: usize = 5;
+    let ada = app.admin("acme");
+    let (overtaken, losses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    {
+        let (overtaken, losses) = (Arc::clone(&overtaken), Arc::clone(&losses));
+        app.faults.after_reads(move |store| {
+            let is_lost = losses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+            let overtaken = Arc::clone(&overtaken);
+            Box::pin(async move {
+                if is_lost {
+                    overtake(store, overtaken.fetch_add(1, Ordering::SeqCst) + 1).await;
+                }
+            })
+        });
+    }
+    for (path, first, pointer) in [
+        (STATE, r#"{"marking":{"p":1}}"#, "/marking/q"),
+        (VARIABLE, r#"{"value":{"p":1}}"#, "/value/q"),
+        (SESSION, r#"{"data":{"p":1}}"#, "/data/q"),
+    ] {
+        for other in [STATE, VARIABLE, SESSION] {
+            let body = if other == path { first } else { r#"{"marking":{}}"# };
+            let body = if other == VARIABLE && other != path { r#"{"value":0}"# } else { body };
+            let body = if other == SESSION && other != path { r#"{"data":0}"# } else { body };
+            ada.put(other, body).send().await;
+        }
+        let patch = json!([{"op": "add", "path": pointer, "value": 2}]).to_string();
+        let keyed = || ada.operate(path, patch.as_str()).header("idempotency-key", path);
+        let version = async || ada.get(path).send().await.expect(200).json()["version"].as_u64().unwrap();
+        for call in [ada.operate(path, patch.as_str()), keyed()] {
+            let before = version().await;
+            overtaken.store(0, Ordering::SeqCst);
+            losses.store(usize::MAX, Ordering::SeqCst);
+            let lost = call.send().await.problem(409, "conflict");
+            losses.store(0, Ordering::SeqCst);
+            assert!(lost.json()["detail"].as_str().unwrap().contains("5 times"), "{}", lost.text());
+            assert_eq!(overtaken.load(Ordering::SeqCst), ATTEMPTS, "{path}: it is tried five times");
+            let now = ada.get(path).send().await.expect(200);
+            assert_eq!(now.json()["version"], before + ATTEMPTS as u64, "{path}: only the others wrote");
+            assert!(now.text().contains(r#""rival":5"#) && !now.text().contains(r#""q":2"#), "{}", now.text());
+        }
+        // The fifth attempt is one: after four that were lost it applies to what the last of the others left.
+        let before = version().await;
+        overtaken.store(0, Ordering::SeqCst);
+        losses.store(ATTEMPTS - 1, Ordering::SeqCst);
+        // And a key under which a patch was lost is as free as before.
+        let done = keyed().send().await.expect(200);
+        assert_eq!((overtaken.load(Ordering::SeqCst), done.header("idempotency-replayed")), (ATTEMPTS - 1, None), "{path}");
+        assert_eq!(done.json()["version"], before + ATTEMPTS as u64, "{path}");
+        assert!(done.text().contains(r#""rival":4"#) && done.text().contains(r#""q":2"#), "{}", done.text());
+        // With If-Match the first loss decides.
+        let tag = format!("\"{}\"", version().await);
+        losses.store(1, Ordering::SeqCst);
+        let refused = ada.operate(path, patch.as_str()).header("if-match", &tag).send().await.problem(412, "precondition_failed");
+        assert_eq!(refused.json()["current_version"], version().await, "{path}");
+    }
+}
+
+async fn a_thousand_operations_are_the_most(app: TestApp) {
+    let ada = app.admin("acme");
+    for (path, body, pointer) in [
+        (STATE, r#"{"marking":{"p":0}}"#, "/marking/p"),
+        (VARIABLE, r#"{"value":{"p":0}}"#, "/value/p"),
+        (SESSION, r#"{"data":{"p":0}}"#, "/data/p"),
+    ] {
+        ada.put(path, body).send().await.expect(201);
+        let operations = |count: usize| {
+            let all: Vec<_> = (1..=count).map(|number| json!({"op": "replace", "path": pointer, "value": number})).collect();
+            json!(all).to_string()
+        };
+        let before = ada.get(path).send().await.expect(200);
+        let refused = ada.operate(path, operations(1001)).send().await.problem(422, "too_many_elements").json();
+        assert_eq!((&refused["limit"], &refused["errors"][0]["pointer"]), (&json!(1000), &json!("#")), "{refused}");
+        assert_eq!(ada.get(path).send().await.expect(200).body, before.body);
+        let done = ada.operate(path, operations(1000)).send().await.expect(200);
+        assert!(done.json()["version"] == 2 && done.text().contains(r#""p":1000"#), "{}", done.text());
+    }
 }

@@ -12,6 +12,7 @@ on_both_stores!(
     increments_add_up,
     bad_increments_are_refused,
     a_scope_is_deleted,
+    a_large_scope_is_deleted_in_calls,
     actions_take_no_preconditions,
     actions_are_replayed,
     session_variables_live_and_die_with_their_session,
@@ -366,4 +367,24 @@ async fn permissions_are_apart(app: TestApp) {
     for bad in ["Global", "tenant:x", "workflow:"] {
         batch(&writer, &format!("/variables/{bad}"), "{}").send().await.problem(400, "invalid_scope");
     }
+}
+
+async fn a_large_scope_is_deleted_in_calls(app: TestApp) {
+    let ada = app.admin("acme");
+    // Ten thousand and one names; those of one batch are its thousand.
+    for thousand in 0..10 {
+        let set: serde_json::Map<String, Value> = (0..1000).map(|index| (format!("n{thousand}{index:03}"), json!(1))).collect();
+        batch(&ada, SCOPE, json!({"set": set}).to_string()).header("prefer", "return=minimal").send().await.expect(204);
+    }
+    ada.put(&format!("{SCOPE}/z"), value(1)).send().await.expect(201);
+    ada.put("/variables/workflow:other/n0000", value(1)).send().await.expect(201);
+    let delete = || ada.delete(SCOPE).header("idempotency-key", "first").send();
+    let first = delete().await.expect(200);
+    assert_eq!(first.json(), json!({"deleted": 10_000, "more": true}));
+    assert_eq!(values(&ada, SCOPE).await, [pair("z", 1)], "the first in the order of names");
+    let again = delete().await.expect(200);
+    assert_eq!((again.header("idempotency-replayed"), &again.body), (Some("true"), &first.body));
+    assert_eq!(ada.delete(SCOPE).send().await.expect(200).json(), json!({"deleted": 1}), "no member more when nothing is left");
+    assert_eq!(ada.delete(SCOPE).send().await.expect(200).json(), json!({"deleted": 0}));
+    ada.get("/variables/workflow:other/n0000").send().await.expect(200);
 }

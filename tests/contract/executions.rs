@@ -3,10 +3,10 @@
 use nworkflow_state::domain::clock::Timestamp;
 use nworkflow_state::domain::commit::Resource;
 use nworkflow_state::domain::id::{ExecutionId, WorkflowId};
-use nworkflow_state::domain::state::{ExecutionItem, ExecutionOrder, ExecutionQuery, RemovedExecution, StateKey, StateRecord};
+use nworkflow_state::domain::state::{ExecutionItem, ExecutionOrder, ExecutionQuery, MAX_COUNTED, RemovedExecution, StateKey, StateRecord};
 use nworkflow_state::domain::version::Expected;
 use nworkflow_state::store::change::{ChangeKind, ChangeOperation};
-use nworkflow_state::store::{HistoryQuery, Lookup, Outcome, WriteContext};
+use nworkflow_state::store::{HistoryQuery, Lookup, Outcome, SweepTask, WriteContext};
 
 use super::bench::{Bench, SMALL, applied, checkpoint, of_given, replayed, state, under_key, version};
 
@@ -269,4 +269,37 @@ pub(super) async fn removed_without_a_state(bench: &Bench) {
     bench.delete_state(&writer, &state_key).await;
     let removed = applied(bench.store.delete_execution(&writer, &state_key, Expected::Absent).await.unwrap()).1;
     assert_eq!(removed, RemovedExecution { version: version(3), versions: 2, checkpoints: 0 });
+}
+
+/// No limit on what is removed: only on what is counted.
+pub(super) async fn counted_up_to_ten_thousand(bench: &Bench) {
+    let (writer, key) = (bench.writer(), checkpoint("e", "c"));
+    bench.put_state(&writer, &key.state, SMALL).await;
+    bench.checkpoint(&writer, &key).await;
+    for sql in [
+        "INSERT INTO checkpoint (tenant_id, state_id, checkpoint_id, workflow_id, execution_id, version, created_at, size, created_by, metadata, body)
+           WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+           SELECT c.tenant_id, c.state_id, 'c' || n.i, c.workflow_id, c.execution_id, c.version, c.created_at, c.size, c.created_by, c.metadata, c.body
+           FROM checkpoint c CROSS JOIN n WHERE c.tenant_id = $1",
+        "INSERT INTO state_version (tenant_id, state_id, version, created_at, at, operation, size, status, actor, body)
+           WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+           SELECT v.tenant_id, v.state_id, v.version + n.i, v.created_at, v.at, v.operation, v.size, v.status, v.actor, v.body
+           FROM state_version v CROSS JOIN n WHERE v.tenant_id = $1",
+        "UPDATE execution_state SET version = version + 10000 WHERE tenant_id = $1",
+    ] {
+        bench.inspector.execute(sql, &writer.tenant).await;
+    }
+    bench.watcher.committed(&writer.tenant);
+    let removed = applied(bench.store.delete_execution(&writer, &key.state, Expected::Any).await.unwrap()).1;
+    assert_eq!(removed, RemovedExecution { version: version(10_002), versions: MAX_COUNTED, checkpoints: MAX_COUNTED });
+    let told = bench.watcher.committed(&writer.tenant);
+    assert_eq!(told.iter().filter(|change| matches!(change.resource, Resource::Checkpoint(_))).count(), 10_000);
+    for id in ["c", "c1", "c10000", "c9999"] {
+        assert_eq!(bench.store.get_checkpoint(&writer.tenant, &checkpoint("e", id)).await.unwrap().live(), None);
+    }
+    assert_eq!(bench.store.get_state_version(&writer.tenant, &key.state, version(10_001)).await.unwrap(), None);
+    while bench.sweep(SweepTask::RemovedExecutions).await > 0 {}
+    for rows in ["checkpoint WHERE true", "state_version WHERE true", "removed_state WHERE true"] {
+        assert_eq!(bench.inspector.count(&writer.tenant, rows).await, 0, "{rows}");
+    }
 }

@@ -67,7 +67,7 @@ const CASES: &[Case] = cases! {
         forked, listed_over_executions, listed_at_one_moment;
     moments: what_was_in_force, among_many_versions;
     executions: workflows_with_a_live_state, in_both_orders, pages_while_rows_change, removed_at_one_commit, checkpoints_versions_grow_over_removal,
-        removed_without_a_state;
+        removed_without_a_state, counted_up_to_ten_thousand;
     housekeeping: expired_sessions_become_tombstones, expired_variables_become_tombstones, variables_go_with_their_sessions,
         tombstones_go_in_two_phases, a_steady_stream_is_removed, versions_never_repeat, a_state_with_a_past_stays, an_empty_head_goes,
         removed_executions_lose_their_rows, old_keys_and_log_rows_go, sweepers_do_not_collide;

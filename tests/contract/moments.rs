@@ -55,14 +55,24 @@ pub(super) async fn what_was_in_force(bench: &Bench) {
 }
 
 pub(super) async fn among_many_versions(bench: &Bench) {
-    let (writer, key) = (bench.writer(), state("e"));
-    let mut records = Vec::new();
-    for number in 0..100 {
-        records.push(bench.put_state(&writer, &key, &format!(r#"{{"marking":{{"p":{number}}}}}"#)).await);
-    }
-    bench.clock.advance_seconds(1);
-    for record in &records {
-        let found = bench.store.get_state_at(&writer.tenant, &key, record.updated_at).await.unwrap();
-        assert_eq!(found, StateAt::Live(record.clone()));
+    let writer = bench.writer();
+    // The second begins far above 1: between zero and its first version there is none.
+    for (name, floor, versions) in [("low", 0, 100), ("high", 1_000_000_000_000, 20)] {
+        let key = state(name);
+        if floor > 0 {
+            bench.inspector.raise_version_floor(&writer.tenant, floor).await;
+        }
+        let mut records = Vec::new();
+        for number in 0..versions {
+            records.push(bench.put_state(&writer, &key, &format!(r#"{{"marking":{{"p":{number}}}}}"#)).await);
+        }
+        assert_eq!(records[0].version.get(), floor + 1);
+        bench.clock.advance_seconds(1);
+        let at = async |moment| bench.store.get_state_at(&writer.tenant, &key, moment).await.unwrap();
+        for (index, record) in records.iter().enumerate() {
+            assert_eq!(at(record.updated_at).await, StateAt::Live(record.clone()));
+            let before = index.checked_sub(1).map_or(StateAt::Absent, |index| StateAt::Live(records[index].clone()));
+            assert_eq!(at(beside(record.updated_at, -1)).await, before);
+        }
     }
 }

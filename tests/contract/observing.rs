@@ -2,11 +2,14 @@
 
 use nworkflow_state::domain::commit::Resource;
 use nworkflow_state::domain::session::Reach;
+use nworkflow_state::domain::state::Operation;
 use nworkflow_state::domain::variable::{Number, Scope, VariableBatch};
 use nworkflow_state::domain::version::Expected;
-use nworkflow_state::store::WriteContext;
+use nworkflow_state::store::{Outcome, SweepTask, WriteContext};
 
-use super::bench::{Bench, Kind, SMALL, applied, checkpoint, global, lasting, name, of_given, plain, session, state, under_key, version};
+use super::bench::{
+    Bench, Kind, SMALL, applied, checkpoint, document, global, lasting, name, of_given, plain, session, state, under_key, version,
+};
 
 /// What was told since the last question, as text in the order of the commits.
 fn told(bench: &Bench, writer: &WriteContext) -> Vec<String> {
@@ -89,8 +92,27 @@ pub(super) async fn figures_are_at_hand(bench: &Bench) {
         bench.put_state(&writer, &state(&format!("e{number}")), SMALL).await;
     }
     let after = bench.store.figures();
-    assert!(after.rows >= before.rows + 5, "{before:?} {after:?}");
-    assert!(after.groups > before.groups && after.groups <= after.rows, "{before:?} {after:?}");
+    assert_eq!((after.groups - before.groups, after.rows - before.rows), (5, 5), "{before:?} {after:?}");
     assert!(after.connections >= 1 && after.idle_connections <= after.connections, "{after:?}");
     assert_eq!(after.queue_depth, 0);
+
+    // A transaction counts with the versions that it made, and only when it made some.
+    let before = after;
+    let keyed = under_key(&writer, 1, 1);
+    let key = state("e0");
+    applied(bench.store.put_state(&keyed, &key, Expected::Any, &document(SMALL), Operation::Put).await.unwrap());
+    let set = (0..10).map(|number| (name(&format!("v{number}")), "1".into())).collect();
+    let batch = VariableBatch { set, ..VariableBatch::default() };
+    bench.store.write_variables(&writer, &Scope::Global, None, &batch).await.unwrap();
+    bench.delete_state(&writer, &state("e1")).await;
+    for (context, expected) in [(&keyed, Expected::Any), (&under_key(&writer, 1, 2), Expected::Any), (&writer, Expected::Absent)] {
+        let outcome = bench.store.put_state(context, &key, expected, &document(SMALL), Operation::Put).await.unwrap();
+        assert!(!matches!(outcome, Outcome::Applied { .. }), "replayed, another request, refused: {outcome:?}");
+    }
+    assert_eq!(bench.delete(Kind::Variable, &writer, "absent", Expected::Any).await, Outcome::Absent);
+    for task in SweepTask::ALL {
+        bench.sweep(task).await;
+    }
+    let after = bench.store.figures();
+    assert_eq!((after.groups - before.groups, after.rows - before.rows), (3, 12), "{before:?} {after:?}");
 }

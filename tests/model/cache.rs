@@ -1,15 +1,22 @@
 //! The cache in this process, through the services: no read is older than what its reader knows, and a crowd costs the store one read.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
+use async_trait::async_trait;
+use nworkflow_state::cache::LocalTier;
+use nworkflow_state::domain::clock::Clock;
+use nworkflow_state::domain::commit::{Change, CommitObserver, Objection};
 use nworkflow_state::domain::principal::Principal;
 use nworkflow_state::domain::variable::Scope;
 use nworkflow_state::domain::version::{Precondition, Tags, Version};
 use nworkflow_state::error::Code;
+use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::service::{Freshness, Tier};
+use nworkflow_state::store::sqlite::SqliteStore;
 
-use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, request, state, tokens, value, variable};
+use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, request, session, size, state, tokens, value, variable};
 use crate::api::app::{Options, TestApp};
 use crate::support::faulty::Behaviour;
 
@@ -78,7 +85,8 @@ async fn a_slow_load_neither_fills_nor_answers_after_a_write() {
 async fn whoever_writes_reads_what_was_written() {
     const TASKS: u64 = 8;
     const WRITES: usize = 500;
-    const READS: usize = 10;
+    // A million of them in full.
+    let reads_each = size(10, 250);
     let (app, caller) = (Arc::new(TestApp::sqlite_with(Options::default().set("cache.local_bytes", "65536")).await), newcomer());
     let violations = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
@@ -93,7 +101,7 @@ async fn whoever_writes_reads_what_was_written() {
                 if random.below(40) == 0 {
                     clear(&app);
                 }
-                for read in 0..READS {
+                for read in 0..reads_each {
                     let min_version = (read % 2 == 1).then_some(written.version);
                     let freshness = Freshness { from_store: false, min_version };
                     let found = app.services.variables.get(&caller, key.clone(), freshness).await;
@@ -108,7 +116,7 @@ async fn whoever_writes_reads_what_was_written() {
         task.await.unwrap();
     }
     let statistics = app.local.statistics();
-    let reads = usize::try_from(TASKS).unwrap() * WRITES * READS;
+    let reads = usize::try_from(TASKS).unwrap() * WRITES * reads_each;
     let violations = violations.load(Ordering::Relaxed);
     let (hits, evictions) = (statistics.hits, statistics.evictions);
     report(&format!("C12: {reads} reads after writes, {hits} hits, {evictions} evictions, violations {violations}"));
@@ -229,12 +237,122 @@ async fn an_absence_ends_with_the_creation() {
         let (more, after) = reader.await.unwrap();
         (absent, late) = (absent + more, late + after);
     }
-    let (hits, calls) = (app.local.statistics().hits, app.faults.calls());
+    let (statistics, calls) = (app.local.statistics(), app.faults.calls());
+    let (hits, misses) = (statistics.hits, statistics.misses);
     report(&format!(
-        "C16: {absent} absences read, {hits} hits, {calls} calls of the store, {KEYS} creations: unseen by their writer {unseen}, by others {late}"
+        "C16: {absent} absences read, {hits} hits, {misses} misses, {calls} calls of the store, {KEYS} creations: unseen by their writer {unseen}, by others {late}"
     ));
     assert_eq!((unseen, late), (0, 0));
     assert!(hits > u64::try_from(KEYS).unwrap(), "absences were kept");
+}
+
+/// Hears of commits before the cache does, and holds them back while it is closed.
+struct Gate {
+    local: Arc<LocalTier>,
+    closed: (Mutex<bool>, Condvar),
+    held: AtomicUsize,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.0.lock().unwrap() = closed;
+        self.closed.1.notify_all();
+    }
+}
+
+#[async_trait]
+impl CommitObserver for Gate {
+    async fn before_commit(&self, changes: &[Change]) -> Result<(), Objection> {
+        self.local.before_commit(changes);
+        self.held.fetch_add(1, Ordering::SeqCst);
+        // It holds its thread as well: the test below has one to spare. Not for ever, or a test that fails would not end.
+        let (closed, opens) = &self.closed;
+        drop(opens.wait_timeout_while(closed.lock().unwrap(), Duration::from_secs(20), |closed| *closed).unwrap());
+        self.held.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn committed(&self, changes: &[Change]) {
+        self.local.committed(changes);
+    }
+
+    fn rolled_back(&self, changes: &[Change]) {
+        self.local.rolled_back(changes);
+    }
+}
+
+async fn gated() -> (TestApp, Arc<Gate>) {
+    let (folder, clock, lifecycle) = (tempfile::tempdir().unwrap(), Clock::new(), Lifecycle::new());
+    let config = Options::default().config();
+    let local = Arc::new(LocalTier::new(&config.cache, clock.clone()));
+    let gate = Arc::new(Gate { local: Arc::clone(&local), closed: (Mutex::new(false), Condvar::new()), held: AtomicUsize::new(0) });
+    let observer = Arc::clone(&gate) as Arc<dyn CommitObserver>;
+    let store = SqliteStore::open(folder.path(), &config.embedded, clock.clone(), &lifecycle, observer).await.unwrap();
+    (TestApp::over(Arc::new(store), local, Options::default(), folder, clock, lifecycle).await, gate)
+}
+
+/// Of absences the store is asked once in their time, whatever the kind; but between the announcement of a commit and its end nothing of the
+/// key is kept, absent or not, because the commit may be visible already: then each reader, or crowd of readers, asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_absence_costs_the_store_one_read() {
+    const READERS: usize = 4;
+    const READS: usize = 500;
+    let ((app, gate), caller) = (gated().await, newcomer());
+    let app = Arc::new(app);
+    // Deleted or never there.
+    put(&app, &caller, "deleted", 1).await;
+    app.services.states.delete(&plain(&caller), state("deleted")).await.unwrap();
+    let calls_for = async |kind: usize| {
+        app.faults.set(Behaviour::Pass);
+        let mut readers = Vec::new();
+        for _ in 0..READERS {
+            let (app, caller) = (Arc::clone(&app), Arc::clone(&caller));
+            let lifecycle = app.lifecycle.clone();
+            readers.push(lifecycle.spawn(async move {
+                for _ in 0..READS {
+                    let services = &app.services;
+                    let code = match kind {
+                        0 => services.states.get(&caller, state("deleted"), CACHED).await.map(drop),
+                        1 => services.states.get(&caller, state("never"), CACHED).await.map(drop),
+                        2 => services.variables.get(&caller, variable(Scope::Global, "never"), CACHED).await.map(drop),
+                        _ => services.sessions.get(&caller, session("never"), CACHED).await.map(drop),
+                    };
+                    let codes = [Code::StateNotFound, Code::VariableNotFound, Code::SessionNotFound];
+                    assert!(code.is_err_and(|error| codes.contains(&error.code)));
+                }
+            }));
+        }
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        app.faults.calls()
+    };
+    for kind in 0..4 {
+        assert_eq!(calls_for(kind).await, 1, "kind {kind}: {} reads", READERS * READS);
+        assert_eq!(calls_for(kind).await, 0, "kind {kind}: within its time");
+        app.clock.advance_seconds(5);
+        assert_eq!(calls_for(kind).await, 1, "kind {kind}: after its time");
+    }
+
+    assert_eq!(calls_for(2).await, 1);
+    gate.set(true);
+    let writing = {
+        let (app, caller) = (Arc::clone(&app), Arc::clone(&caller));
+        let lifecycle = app.lifecycle.clone();
+        lifecycle.spawn(async move { put(&app, &caller, "never", 1).await })
+    };
+    while gate.held.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let calls = calls_for(1).await;
+    assert!((READS..=READERS * READS).contains(&calls), "beside the commit {calls} of {} reads go to the store", READERS * READS);
+    assert_eq!(calls_for(2).await, 0, "other keys are served");
+    gate.set(false);
+    let version = writing.await.unwrap();
+    app.faults.set(Behaviour::Pass);
+    assert_eq!(get(&app, &caller, "never", CACHED).await, Some(version));
+    assert_eq!(app.faults.calls(), 0, "what the write left answers");
+    report(&format!("absences: {} reads, 1 of the store; beside a commit {calls}", READERS * READS));
 }
 
 /// C19: two thousand readers of one key that no cache has.

@@ -8,12 +8,11 @@ use nworkflow_state::domain::variable::Scope;
 use nworkflow_state::service::variables::VariableFilter;
 use serde_json::Value;
 
-use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, state, tokens, value, variable};
+use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, size, state, tokens, value, variable};
 use crate::api::app::TestApp;
 
 const KEYS: usize = 20;
 const TASKS: u64 = 8;
-const DROPPED: usize = 10_000;
 
 /// One read of one key of a tenant, and whether it is what that tenant wrote there.
 async fn read(app: &TestApp, caller: &Arc<Principal>, number: usize, kind: usize) -> bool {
@@ -46,7 +45,9 @@ async fn yields(turns: usize) {
     }
 }
 
+/// D8.
 async fn dropped_reads_leave_nothing_behind(app: TestApp) {
+    let most = size(10_000, 100_000);
     let callers = [newcomer(), newcomer(), newcomer()];
     for caller in &callers {
         let tenant = caller.tenant.as_str();
@@ -66,7 +67,7 @@ async fn dropped_reads_leave_nothing_behind(app: TestApp) {
         let lifecycle = app.lifecycle.clone();
         tasks.push(lifecycle.spawn(async move {
             let mut random = Random(task);
-            while dropped.load(Ordering::Relaxed) < DROPPED {
+            while dropped.load(Ordering::Relaxed) < most {
                 let (caller, number, kind) = (&callers[random.below(callers.len())], random.below(KEYS), random.below(7));
                 // From a few turns of the scheduler to several hundred: a drop hits every await of a read.
                 let magnitude = random.below(10);
@@ -102,7 +103,7 @@ async fn dropped_reads_leave_nothing_behind(app: TestApp) {
     }
     let figures = app.services.operations.figures().await;
     report(&format!(
-        "{}: {} reads dropped, {} finished beside them, {right} right afterwards, foreign rows 0, {} connections",
+        "D8: {}: {} reads dropped, {} finished beside them, {right} right afterwards, foreign rows 0, {} connections",
         figures.backend,
         dropped.load(Ordering::Relaxed),
         finished.load(Ordering::Relaxed),

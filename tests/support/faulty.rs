@@ -1,9 +1,10 @@
 //! A store that fails, panics or holds its calls back when a test says so, in front of a real one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use nworkflow_state::store::StoreError;
 use tokio::sync::watch;
 
@@ -30,6 +31,9 @@ pub(crate) enum Behaviour {
     HoldAnswers,
 }
 
+/// What happens between a read of one resource and its reader.
+type Interlude = Arc<dyn Fn(Arc<dyn Store>) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// The switch of a [`FaultyStore`]. Clones are the same switch.
 #[derive(Clone)]
 pub(crate) struct Faults(Arc<Shared>);
@@ -39,6 +43,7 @@ struct Shared {
     begun: watch::Sender<usize>,
     at_work: watch::Sender<usize>,
     held: watch::Sender<usize>,
+    interlude: Mutex<Option<Interlude>>,
 }
 
 /// A call at work, until it ends in whatever way.
@@ -74,6 +79,16 @@ impl Faults {
         let mut held = self.0.held.subscribe();
         let waited = tokio::time::timeout(PATIENCE, held.wait_for(|held| *held >= count)).await;
         assert!(matches!(waited, Ok(Ok(_))), "the store holds {} answers, not {count}", *self.0.held.borrow());
+    }
+
+    /// From now on this happens in the real store behind each read of one resource, before its reader has the answer: whatever the reader
+    /// then does with it comes too late.
+    pub(crate) fn after_reads(&self, interlude: impl Fn(Arc<dyn Store>) -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        *self.0.interlude.lock().unwrap() = Some(Arc::new(interlude));
+    }
+
+    fn interlude(&self) -> Option<Interlude> {
+        self.0.interlude.lock().unwrap().clone()
     }
 
     async fn hold_answer(&self) {
@@ -118,6 +133,7 @@ impl FaultyStore {
             begun: watch::Sender::new(0),
             at_work: watch::Sender::new(0),
             held: watch::Sender::new(0),
+            interlude: Mutex::default(),
         };
         let faults = Faults(Arc::new(shared));
         (Self { store, faults: faults.clone() }, faults)
@@ -140,7 +156,13 @@ macro_rules! faulty {
                 let _at_work = self.faults.begin();
                 let behaviour = self.faults.enter(stringify!($method) == "ping").await;
                 match behaviour {
-                    Behaviour::Pass | Behaviour::Hold => self.store.$method($($name),*).await,
+                    Behaviour::Pass | Behaviour::Hold => {
+                        let answer = self.store.$method($($name),*).await;
+                        if stringify!($method).starts_with("get_") && let Some(interlude) = self.faults.interlude() {
+                            interlude(Arc::clone(&self.store)).await;
+                        }
+                        answer
+                    }
                     Behaviour::HoldAnswers => {
                         let answer = self.store.$method($($name),*).await;
                         if stringify!($method).starts_with("get_") {

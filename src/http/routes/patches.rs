@@ -54,7 +54,7 @@ pub(in crate::http) struct VariableMergePatch {
     ttl_seconds: Option<i64>,
 }
 
-/// A JSON Patch (RFC 6902): at most 1000 operations, all or none.
+/// A JSON Patch (RFC 6902): at most 1000 operations, all or none. This example is one for a state.
 #[derive(ToSchema)]
 #[schema(example = json!([{"op": "test", "path": "/status", "value": "running"}, {"op": "replace", "path": "/status", "value": "waiting"}]), max_items = 1000)]
 pub(in crate::http) struct JsonPatch(Vec<PatchOperation>);

@@ -222,7 +222,7 @@ async fn put_session(FromState(state): FromState<AppState>, SessionPath(id): Ses
 #[utoipa::path(patch, path = "/sessions/{session_id}", operation_id = "patchSession", tag = "Sessions",
     request_body(content(
         (SessionMergePatch = "application/merge-patch+json"),
-        (JsonPatch = "application/json-patch+json"))),
+        (JsonPatch = "application/json-patch+json", example = json!([{"op": "replace", "path": "/data/step", "value": 3}, {"op": "add", "path": "/data/cart", "value": ["book"]}])))),
     responses((status = 200, description = "Patched", body = SessionView)))]
 async fn patch_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallPatch>) -> Result<Response> {
     Ok(written(state.services.sessions.patch(&write.request, id, write.patch().await?).await?, write.minimal))

@@ -130,10 +130,10 @@ struct WriteStatistics {
     /// How many may wait; 0: there is no queue.
     #[schema(minimum = 0)]
     queue_capacity: u64,
-    /// Transactions that wrote.
+    /// Transactions that committed new versions.
     #[schema(minimum = 0)]
     groups: u64,
-    /// Writes in one of them, on average.
+    /// New versions in one of them, on average, deletions included.
     #[schema(minimum = 0.0)]
     rows_per_group: f64,
 }

@@ -192,7 +192,7 @@ async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): 
 #[utoipa::path(patch, path = "/variables/{scope}/{name}", operation_id = "patchVariable", tag = "Variables",
     request_body(content(
         (VariableMergePatch = "application/merge-patch+json"),
-        (JsonPatch = "application/json-patch+json"))),
+        (JsonPatch = "application/json-patch+json", example = json!([{"op": "test", "path": "/value/country", "value": "DE"}, {"op": "replace", "path": "/value/rate", "value": 0.21}])))),
     responses((status = 200, description = "Patched", body = VariableView)))]
 async fn patch_variable(
     FromState(state): FromState<AppState>,

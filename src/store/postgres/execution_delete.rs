@@ -10,12 +10,9 @@ use super::work::{Work, Written};
 use crate::domain::checkpoint::CheckpointKey;
 use crate::domain::commit::{Change, Resource};
 use crate::domain::id::CheckpointId;
-use crate::domain::state::{RemovedExecution, StateKey};
+use crate::domain::state::{MAX_COUNTED, RemovedExecution, StateKey};
 use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, WriteContext, answer};
-
-/// Most versions and most checkpoints that are counted, and most checkpoints that the observer is told of.
-const COUNT_LIMIT: i64 = 10_000;
 
 const VERSIONS: &str = "
     SELECT count(*) FROM (SELECT FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = $2 LIMIT $3) v";
@@ -46,7 +43,7 @@ const REMOVE: &str = "
 
 /// An execution to remove.
 ///
-/// The observer is told of the state, and of each live checkpoint with the version of its end; of more than 10 000 checkpoints a cache keeps
+/// The observer is told of the state, and of each live checkpoint with the version of its end; of more than [`MAX_COUNTED`] checkpoints a cache keeps
 /// the others until their time there is over.
 pub(super) struct DeleteExecution<'a> {
     pub(super) context: &'a WriteContext,
@@ -70,9 +67,9 @@ impl Work for DeleteExecution<'_> {
         };
         let current = head.live()?;
         let versions: i64 =
-            sqlx::query_scalar(VERSIONS).bind(tenant.as_str()).bind(head.state_id).bind(COUNT_LIMIT).fetch_one(&mut *connection).await?;
+            sqlx::query_scalar(VERSIONS).bind(tenant.as_str()).bind(head.state_id).bind(MAX_COUNTED).fetch_one(&mut *connection).await?;
         let checkpoints: Vec<(String, i64)> =
-            sqlx::query_as(CHECKPOINTS).bind(tenant.as_str()).bind(head.state_id).bind(COUNT_LIMIT).fetch_all(&mut *connection).await?;
+            sqlx::query_as(CHECKPOINTS).bind(tenant.as_str()).bind(head.state_id).bind(MAX_COUNTED).fetch_all(&mut *connection).await?;
         if current.is_none() && versions == 0 && checkpoints.is_empty() {
             return Ok(Written::nothing(rows::nothing_to_delete(self.expected)));
         }
@@ -91,7 +88,7 @@ impl Work for DeleteExecution<'_> {
             .fetch_one(&mut *connection)
             .await?;
         let version = rows::version(&row, "version")?;
-        let removed = RemovedExecution { version, versions, checkpoints: i64::try_from(checkpoints.len()).unwrap_or(COUNT_LIMIT) };
+        let removed = RemovedExecution { version, versions, checkpoints: i64::try_from(checkpoints.len()).unwrap_or(MAX_COUNTED) };
         if self.context.idempotency.is_some() {
             let answer = Some(answer::from_removed_execution(removed)?);
             let row = Keep { context: self.context, status: 200, version: version.get(), state_id: None, answer };

@@ -38,16 +38,28 @@ const PAST: &str = "
       FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version = $4 AND NOT y.deleted LIMIT 1) v
     WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
 
-/// The version that was in force at the moment $4: times grow with versions, so it is the newest one that is not younger. $5 is the
-/// clock's offset.
+/// The version that was in force at the moment $4: times grow with versions, so the newest one that is not younger is found by halving. All
+/// versions up to `low` are of the moment or before, all from `high` on are later; between two versions there may be any number of numbers
+/// that none has. $5 is the clock's offset.
 const AT: &str = "
+    WITH RECURSIVE x AS MATERIALIZED (
+      SELECT state_id, version FROM execution_state WHERE tenant_id = $1 AND workflow_id = $2 AND execution_id = $3),
+    search (low, high) AS (
+      SELECT 0::int8, x.version + 1 FROM x
+      UNION ALL
+      SELECT CASE WHEN y.at <= $4 THEN y.version ELSE s.low END, CASE WHEN y.at <= $4 THEN s.high ELSE s.low + (s.high - s.low) / 2 END
+      FROM search s CROSS JOIN x LEFT JOIN LATERAL (
+        SELECT z.version, z.at FROM state_version z
+        WHERE z.tenant_id = $1 AND z.state_id = x.state_id AND z.version >= s.low + (s.high - s.low) / 2 AND z.version < s.high
+        ORDER BY z.version LIMIT 1) y ON true
+      WHERE s.high - s.low > 1)
     SELECT $4::timestamptz > clock_timestamp() + $5::int8 * interval '1 microsecond' AS is_future, coalesce(v.deleted, true) AS is_absent,
            v.version, v.body, v.created_at, v.at, v.actor, v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
     FROM (SELECT) one
-      LEFT JOIN execution_state x ON x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3
+      LEFT JOIN x ON true
       LEFT JOIN LATERAL (
-        SELECT y.* FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.at <= $4
-        ORDER BY y.version DESC LIMIT 1) v ON true";
+        SELECT y.* FROM state_version y
+        WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version = (SELECT max(low) FROM search) LIMIT 1) v ON true";
 
 const NEWEST_FIRST: &str = "
     SELECT v.* FROM execution_state x CROSS JOIN LATERAL (

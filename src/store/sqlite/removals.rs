@@ -11,13 +11,10 @@ use super::writer::{Unit, Write};
 use crate::domain::checkpoint::CheckpointKey;
 use crate::domain::commit::Resource;
 use crate::domain::id::{CheckpointId, TenantId};
-use crate::domain::state::{RemovedExecution, StateKey};
+use crate::domain::state::{MAX_COUNTED, RemovedExecution, StateKey};
 use crate::domain::version::{Expected, Version};
 use crate::store::change::{ChangeKind, ChangeOperation};
 use crate::store::{Outcome, Result, WriteContext, answer};
-
-/// Versions and checkpoints are counted, and checkpoints told to the observer, up to this many.
-const COUNTED: i64 = 10_000;
 
 const COUNT_VERSIONS: &str = "
     SELECT count(*) FROM (SELECT 1 FROM state_version WHERE tenant_id = ?1 AND state_id = ?2 LIMIT ?3)";
@@ -80,7 +77,7 @@ impl Write for DeleteExecution {
             .execute(&mut *unit.connection)
             .await
             .map_err(store_error)?;
-        let record = RemovedExecution { version, versions, checkpoints: i64::try_from(checkpoints.len()).unwrap_or(COUNTED) };
+        let record = RemovedExecution { version, versions, checkpoints: i64::try_from(checkpoints.len()).unwrap_or(MAX_COUNTED) };
         unit.changed(tenant, Resource::State(key.clone()), version);
         for (checkpoint, version) in checkpoints {
             unit.changed(tenant, Resource::Checkpoint(CheckpointKey { state: key.clone(), checkpoint }), version);
@@ -92,13 +89,13 @@ impl Write for DeleteExecution {
 }
 
 async fn count_versions(connection: &mut SqliteConnection, tenant: &TenantId, state_id: i64) -> Result<i64> {
-    let query = sqlx::query_scalar(COUNT_VERSIONS).bind(tenant.as_str()).bind(state_id).bind(COUNTED);
+    let query = sqlx::query_scalar(COUNT_VERSIONS).bind(tenant.as_str()).bind(state_id).bind(MAX_COUNTED);
     query.fetch_one(connection).await.map_err(store_error)
 }
 
 /// The checkpoints that go, each with the version of its end.
 async fn live_checkpoints(connection: &mut SqliteConnection, tenant: &TenantId, state_id: i64) -> Result<Vec<(CheckpointId, Version)>> {
-    let query = sqlx::query(SELECT_CHECKPOINTS).bind(tenant.as_str()).bind(state_id).bind(COUNTED);
+    let query = sqlx::query(SELECT_CHECKPOINTS).bind(tenant.as_str()).bind(state_id).bind(MAX_COUNTED);
     let rows = query.fetch_all(connection).await.map_err(store_error)?;
     rows.iter()
         .map(|row| {

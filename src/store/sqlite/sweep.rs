@@ -8,6 +8,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 
 use super::error::store_error;
+use super::free_space;
 use super::record::TOMBSTONE_SECONDS;
 use super::variable_heads::SESSION_CHECK_SECONDS;
 use super::writer::{Unit, Write};
@@ -149,6 +150,9 @@ impl Write for Sweep {
     type Answer = Swept;
 
     async fn apply(&self, unit: &mut Unit<'_>) -> Result<Swept> {
+        if self.task == SweepTask::FreeSpace {
+            return free_space::give_back(unit.connection, self.limits.rows).await;
+        }
         let mut step = Step { connection: unit.connection, left: self.limits.rows.into(), rows: 0 };
         let now = unit.now;
         let tombstone = now.plus_seconds(TOMBSTONE_SECONDS).hour();
@@ -176,6 +180,7 @@ impl Write for Sweep {
                 step.run(REMOVED_CHECKPOINTS, now, &[]).await?;
                 step.run(REMOVED_STATES, now, &[]).await?;
             }
+            SweepTask::FreeSpace => {}
         }
         Ok(Swept { rows: step.rows, more: step.left == 0, busy: false })
     }

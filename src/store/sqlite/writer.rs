@@ -6,7 +6,8 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, SqliteConnection};
@@ -52,11 +53,14 @@ pub(super) trait Write: Send + Sync + 'static {
     async fn apply(&self, unit: &mut Unit<'_>) -> Result<Self::Answer>;
 }
 
-/// What the writer has done since its start.
+/// What the writer has done since its start: groups that committed new versions, and how many. A group of refused and replayed writes, or
+/// of housekeeping, is none.
 #[derive(Debug, Default)]
 struct Counters {
     groups: AtomicU64,
-    writes: AtomicU64,
+    versions: AtomicU64,
+    /// Whether a group is at work.
+    busy: AtomicBool,
 }
 
 /// Figures of the writer.
@@ -65,7 +69,7 @@ pub(super) struct WriterFigures {
     pub(super) queue_depth: u64,
     pub(super) queue_capacity: u64,
     pub(super) groups: u64,
-    pub(super) writes: u64,
+    pub(super) versions: u64,
 }
 
 /// The way to the writer task.
@@ -120,6 +124,16 @@ impl Writer {
         outcome.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown("the writer ended without an answer".into())))
     }
 
+    /// Waits until no write is at work or waiting, but no longer than this.
+    pub(super) async fn wait_for_calm(&self, patience: Duration) {
+        let calm = async {
+            while self.counters.busy.load(Ordering::Relaxed) || self.queue.capacity() < self.queue.max_capacity() {
+                tokio::time::sleep(LULL).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, calm).await;
+    }
+
     /// Whether the task serves.
     pub(super) fn check(&self) -> Result<()> {
         if self.queue.is_closed() { Err(StoreError::Unavailable(CLOSED.into())) } else { Ok(()) }
@@ -132,7 +146,7 @@ impl Writer {
             queue_depth: most.saturating_sub(free).try_into().unwrap_or(u64::MAX),
             queue_capacity: most.try_into().unwrap_or(u64::MAX),
             groups: self.counters.groups.load(Ordering::Relaxed),
-            writes: self.counters.writes.load(Ordering::Relaxed),
+            versions: self.counters.versions.load(Ordering::Relaxed),
         }
     }
 
@@ -144,6 +158,8 @@ impl Writer {
 }
 
 const CLOSED: &str = "the store is closed";
+/// How often whoever waits for a pause between writes looks for one.
+const LULL: Duration = Duration::from_millis(1);
 
 /// A write of any type with the way back to its caller.
 #[async_trait]
@@ -213,6 +229,7 @@ impl Task {
                 job = self.receiver.recv() => job,
             };
             let Some(first) = first else { break };
+            self.counters.busy.store(true, Ordering::Relaxed);
             let mut group = self.fill(first);
             let failure = self.commit(&mut group).await.err();
             if let Some(failure) = &failure {
@@ -223,6 +240,7 @@ impl Task {
             for job in group {
                 job.settle(failure.as_ref());
             }
+            self.counters.busy.store(false, Ordering::Relaxed);
         }
         if let Err(error) = self.connection.close().await {
             tracing::warn!(%error, "the embedded database was not closed cleanly");
@@ -246,27 +264,25 @@ impl Task {
     /// One transaction. `Err`: nothing of the group counts.
     async fn commit(&mut self, group: &mut [Box<dyn Queued>]) -> std::result::Result<(), GroupFailure> {
         let mut begin = "BEGIN IMMEDIATE; SAVEPOINT write";
-        let (mut changes, mut writes) = (Vec::new(), 0);
+        let mut changes = Vec::new();
         for job in group {
             self.execute(begin).await.map_err(GroupFailure::before_commit)?;
             match job.run(&mut self.connection, self.clock.now()).await {
-                Some(own) => {
-                    changes.extend(own);
-                    writes += 1;
-                }
+                Some(own) => changes.extend(own),
                 None => self.execute("ROLLBACK TO write").await.map_err(GroupFailure::before_commit)?,
             }
             begin = "RELEASE write; SAVEPOINT write";
         }
+        let versions = changes.len() as u64;
         let announcement = Announcement::make(Arc::clone(&self.observer), changes).await.map_err(GroupFailure::refused)?;
         let outcome = self.execute("COMMIT").await.map_err(GroupFailure::at_commit);
         match &outcome {
             Err(failure) if !failure.is_unknown() => announcement.withdraw(),
             _ => drop(announcement),
         }
-        if outcome.is_ok() {
+        if outcome.is_ok() && versions > 0 {
             self.counters.groups.fetch_add(1, Ordering::Relaxed);
-            self.counters.writes.fetch_add(writes, Ordering::Relaxed);
+            self.counters.versions.fetch_add(versions, Ordering::Relaxed);
         }
         outcome
     }
@@ -452,10 +468,44 @@ mod tests {
         assert_eq!(outcomes, [true; 600]);
         assert_eq!(watcher.take().iter().filter(|(call, _)| *call == "committed").map(|(_, told)| told).sum::<usize>(), 600);
         let figures = writer.figures();
-        assert_eq!((figures.writes, figures.queue_depth, figures.queue_capacity), (600, 0, 1024));
+        assert_eq!((figures.versions, figures.queue_depth, figures.queue_capacity), (600, 0, 1024));
         assert!((3..=600).contains(&figures.groups), "{figures:?}");
         assert_eq!(lines(&mut reader).await, 600);
         assert!(writer.check().is_err());
         assert!(matches!(writer.submit(Add(NOTHING)).await, Err(StoreError::Unavailable(_))));
+    }
+
+    /// A write that takes until someone says so.
+    struct Slow(Arc<tokio::sync::Notify>);
+
+    #[async_trait]
+    impl Write for Slow {
+        type Answer = ();
+
+        async fn apply(&self, _: &mut Unit<'_>) -> Result<()> {
+            self.0.notified().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_calm_lets_writes_pass_and_goes_in_the_end() {
+        const SHORT: Duration = Duration::from_millis(20);
+        const LONG: Duration = Duration::from_secs(600);
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, ..) = start(&folder).await;
+        writer.wait_for_calm(LONG).await;
+        let end = Arc::new(tokio::sync::Notify::new());
+        let begun = std::time::Instant::now();
+        let waiting = async {
+            writer.wait_for_calm(SHORT).await;
+            assert!(begun.elapsed() >= SHORT, "the write is let through first");
+            end.notify_one();
+            writer.wait_for_calm(LONG).await;
+            assert_eq!(writer.figures().queue_depth, 0);
+        };
+        let (done, ()) = tokio::join!(writer.submit(Slow(Arc::clone(&end))), waiting);
+        assert!(done.is_ok() && begun.elapsed() < LONG);
+        writer.close().await;
     }
 }
