@@ -18,7 +18,7 @@ use crate::lifecycle::Lifecycle;
 use crate::service::collector::Levels;
 use crate::service::{Memory, Services};
 use crate::store::migrate::MigrationReport;
-use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore};
+use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore, Presence};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
@@ -101,10 +101,14 @@ impl App {
         let authenticator = Arc::new(Authenticator::new(&config.auth, development, clock.clone(), &lifecycle)?);
         let caches = Caches::new(&config, clock.clone(), &lifecycle).map_err(StartError::SecondTier)?;
         let store = open_store(&config, options, clock.clone(), &lifecycle, caches.observer(), caches.life.clone()).await?;
-        let (jobs, is_embedded) = (config.jobs.clone(), config.database.is_embedded());
+        let (jobs, is_embedded, alone) = (config.jobs.clone(), config.database.is_embedded(), config.cache.single_server);
+        let presence = if is_embedded { None } else { Some(Presence::take(&config.database, alone).await?) };
         let app = Self::with_store(config, store, caches.clone(), authenticator, clock, &lifecycle)?;
         if !is_embedded {
             lifecycle.supervise("watch", watch::run(app.services.health.clone(), lifecycle.clone()));
+        }
+        if let Some(presence) = presence {
+            caches.keep_place(presence, alone, &lifecycle);
         }
         caches.start(&lifecycle);
         if jobs.sweep {

@@ -11,6 +11,7 @@ use crate::domain::clock::Clock;
 use crate::domain::commit::CommitObserver;
 use crate::domain::store_life::StoreLife;
 use crate::lifecycle::Lifecycle;
+use crate::store::postgres::Presence;
 
 /// A name that no other process has: 128 bits of the seeds of hash maps.
 fn random_name() -> String {
@@ -64,6 +65,21 @@ impl Caches {
     #[must_use]
     pub fn observer(&self) -> Arc<dyn CommitObserver> {
         Arc::new(self.tiers.clone())
+    }
+
+    /// Begins to keep this server's place among those of the database. One that is alone, without a second tier, believes its own memory
+    /// while it is.
+    pub fn keep_place(&self, presence: Presence, alone: bool, lifecycle: &Lifecycle) {
+        let believes = alone && self.local_wanted && self.tiers.second().is_none();
+        let tiers = self.tiers.clone();
+        tiers.local().set_enabled(believes);
+        let stop = lifecycle.soft().clone();
+        lifecycle.supervise("place among the servers", async move {
+            let held = move |held: bool| tiers.local().set_enabled(held && believes);
+            if let Err(error) = presence.keep(stop, held).await {
+                tracing::error!(%error, "this server must not serve any more");
+            }
+        });
     }
 
     /// Starts what keeps the second tier connected and the local one right.

@@ -192,6 +192,7 @@ impl LocalTier {
     /// Keeps what a write of this process made, when its version is the last that was committed here and no further write is at work. Says
     /// whether it is kept now. Needs no ticket: a writer that comes late finds a higher floor, or none.
     pub fn insert_written(&self, key: &Key, entry: Arc<Entry>) -> bool {
+        self.notice_another_life();
         let stripe = self.stripes.lock(key);
         let now = self.clock.now();
         let is_last = entry.version().is_some_and(|version| stripe.floor(key, now) == Some(version));

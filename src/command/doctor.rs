@@ -2,6 +2,7 @@
 
 mod data_dir;
 mod issuers;
+mod second_tier;
 mod store;
 
 use std::process::ExitCode;
@@ -36,11 +37,9 @@ pub(super) fn run(settings: &settings::SettingsArguments) -> Result<ExitCode> {
     findings.push(("data directory".to_owned(), data_dir::examine(&config)));
     block_on(async {
         findings.push(store::examine(&config).await);
+        findings.extend(second_tier::examine(&config).await);
         findings.extend(issuers::examine(&config).await);
     })?;
-    if !config.dragonfly.url.is_empty() || !config.dragonfly.host.is_empty() {
-        findings.push(("dragonfly".to_owned(), Finding::Note("configured, but not used by this version".to_owned())));
-    }
     report(&findings)
 }
 

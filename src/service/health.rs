@@ -20,6 +20,12 @@ impl Health {
         Self { memory }
     }
 
+    /// Whether the cache of all servers is used; `None` when there is none.
+    #[must_use]
+    pub fn second_tier_connected(&self) -> Option<bool> {
+        self.memory.tiers().second().map(|second| second.is_up())
+    }
+
     /// Which store answers.
     ///
     /// # Errors

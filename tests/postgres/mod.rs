@@ -6,6 +6,7 @@ mod failures;
 mod isolation;
 mod migrations;
 mod roles;
+mod single_server;
 mod statements;
 
 use nworkflow_state::domain::clock::Clock;

@@ -91,6 +91,18 @@ impl Link {
         Ok(lives.join("|"))
     }
 
+    /// What the server is, by its own word.
+    pub(super) async fn version(&self) -> RedisResult<String> {
+        let mut info = redis::cmd("INFO");
+        info.arg("server");
+        let answers = self.everywhere(info).await?;
+        let text = answers.into_iter().next().map(String::from_redis_value).transpose()?.unwrap_or_default();
+        let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(|version| version.trim().to_owned());
+        let known = [("dragonfly_version:", "Dragonfly"), ("valkey_version:", "Valkey"), ("redis_version:", "Redis")];
+        let found = known.iter().find_map(|(field, name)| of(field).map(|version| format!("{name} {version}")));
+        Ok(found.unwrap_or_else(|| "a server".to_owned()))
+    }
+
     /// Sends a command to every server and answers what each of them said.
     async fn everywhere(&self, command: Cmd) -> RedisResult<Vec<Value>> {
         match self.connections.first().cloned() {

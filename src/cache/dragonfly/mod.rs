@@ -5,6 +5,7 @@
 
 mod breaker;
 mod connect;
+mod examine;
 mod life;
 mod link;
 mod operations;
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use self::breaker::Breaker;
 pub use self::connect::Address;
 use self::connect::Connection;
+pub use self::examine::examine;
 use self::link::Link;
 pub(super) use self::operations::Lookup;
 use self::repair::Repair;

@@ -36,11 +36,15 @@ struct Liveness {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Readiness, example = json!({"status": "ready", "store": {"backend": "sqlite", "connected": true}, "issuers": [{"name": "development", "ready": true}]}))]
 struct ReadinessView {
-    /// `ready`, or `degraded` when it works, but not all of it: the keys of an issuer are not there.
+    /// `ready`, or `degraded` when it works, but not all of it: the keys of an issuer are not there, or the second cache tier is away.
     #[schema(pattern = "^(ready|degraded)$")]
     status: &'static str,
     /// The store.
     store: StoreReadiness,
+    /// The second cache tier. Not there when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false)]
+    second_tier: Option<SecondTierReadiness>,
     /// The token issuers.
     issuers: Vec<IssuerReadiness>,
 }
@@ -52,6 +56,14 @@ struct StoreReadiness {
     /// `postgres` or `sqlite`.
     backend: &'static str,
     /// Whether it answered just now.
+    connected: bool,
+}
+
+/// The state of the second cache tier.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({"connected": true}))]
+struct SecondTierReadiness {
+    /// Whether it is used; while it is not, all reads are answered by the store.
     connected: bool,
 }
 
@@ -133,8 +145,10 @@ async fn get_readiness(FromState(state): FromState<AppState>) -> Result<Response
     let backend = state.services.health.ready().await?;
     let issuers: Vec<_> =
         state.authenticator.status().into_iter().map(|issuer| IssuerReadiness { ready: issuer.keys > 0, name: issuer.name }).collect();
-    let status = if issuers.iter().all(|issuer| issuer.ready) { "ready" } else { "degraded" };
-    answer::json(&ReadinessView { status, store: StoreReadiness { backend: backend.as_str(), connected: true }, issuers })
+    let second_tier = state.services.health.second_tier_connected().map(|connected| SecondTierReadiness { connected });
+    let is_whole = issuers.iter().all(|issuer| issuer.ready) && second_tier.as_ref().is_none_or(|tier| tier.connected);
+    let status = if is_whole { "ready" } else { "degraded" };
+    answer::json(&ReadinessView { status, store: StoreReadiness { backend: backend.as_str(), connected: true }, second_tier, issuers })
 }
 
 /// Tell the limits

@@ -23,6 +23,7 @@ mod migrate;
 mod observer;
 mod open;
 mod pool;
+mod presence;
 mod rows;
 mod self_test;
 mod session_read;
@@ -52,6 +53,7 @@ pub use connect::check_settings;
 pub use error::OpenError;
 pub use migrate::migrate;
 pub use open::OpenMode;
+pub use presence::Presence;
 
 use self::epoch::Epoch;
 use self::gate::Gate;
