@@ -1,5 +1,6 @@
 //! Pure types and rules. Nothing here knows a runtime, a database, HTTP or a cache.
 
+pub mod batch;
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;

@@ -10,7 +10,6 @@ use super::{Done, Freshness, Representation, WriteRequest, log_delegation, reach
 use crate::cache::{Entry, SessionFacts};
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
-use crate::domain::document::Fault;
 use crate::domain::id::{SessionId, TenantId, UserId};
 use crate::domain::page::CursorBinding;
 use crate::domain::patch;
@@ -104,7 +103,7 @@ impl Patchable for SessionResource {
         format!(r#"{{"data":{},"ttl_seconds":{},"sliding":{}{cap}}}"#, record.data, record.ttl_seconds, record.sliding)
     }
 
-    fn patched(_: &SessionRecord, applied: &Patch, text: &str) -> std::result::Result<SessionDocument, Vec<Fault>> {
+    fn patched(_: &SessionRecord, applied: &Patch, text: &str) -> Result<SessionDocument> {
         let mut document = SessionInput::parse(text, false)?.document;
         // The clock starts again only when the patch says something about it.
         if !patch::touches(applied.kind, &applied.text, "ttl_seconds") {

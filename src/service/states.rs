@@ -10,7 +10,6 @@ use super::{Done, Freshness, Representation, Tier, WriteRequest};
 use crate::cache::Entry;
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
-use crate::domain::document::Fault;
 use crate::domain::id::TenantId;
 use crate::domain::page::{CursorBinding, MAX_PAGE_BYTES, Page};
 use crate::domain::principal::Principal;
@@ -99,8 +98,8 @@ impl Patchable for StateResource {
         record.document.text().to_owned()
     }
 
-    fn patched(_: &StateRecord, _: &Patch, text: &str) -> std::result::Result<StateDocument, Vec<Fault>> {
-        StateDocument::parse(text)
+    fn patched(_: &StateRecord, _: &Patch, text: &str) -> Result<StateDocument> {
+        Ok(StateDocument::parse(text)?)
     }
 
     fn any_document() -> StateDocument {
