@@ -12,5 +12,6 @@ pub mod patch;
 pub mod principal;
 pub mod session;
 pub mod state;
+pub mod tier;
 pub mod variable;
 pub mod version;

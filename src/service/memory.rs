@@ -45,18 +45,23 @@ pub(super) struct Read {
     /// The finished answer, or that there is none.
     pub(super) entry: Arc<Entry>,
     tier: Tier,
+    /// Whether it is as recent as asked.
+    is_reached: bool,
 }
 
 impl Read {
     /// The representation.
     ///
     /// # Errors
-    /// The resource is not there: `code`.
+    /// There is nothing as recent as asked, or the resource is not there: `code`.
     pub(super) fn representation(&self, code: Code) -> Result<Representation> {
-        match (self.entry.version(), self.entry.body()) {
-            (Some(version), Some(body)) => Ok(Representation { version, body: body.clone(), tier: self.tier }),
-            _ => Err(absent(code)),
-        }
+        let mut error = match (self.entry.version(), self.entry.body()) {
+            _ if !self.is_reached => Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version."),
+            (Some(version), Some(body)) => return Ok(Representation { version, body: body.clone(), tier: self.tier }),
+            _ => absent(code),
+        };
+        error.current_version = self.entry.version().filter(|_| !self.is_reached);
+        Err(error.with_tier(Some(self.tier)))
     }
 }
 
@@ -88,14 +93,14 @@ impl Memory {
     /// Reads one resource: from the cache, or from the store, and then into the cache. Readers that come while a load is at work share it.
     ///
     /// # Errors
-    /// The store has nothing as recent as asked, or does not answer. That the resource is not there is no error yet.
+    /// The store does not answer. That the resource is not there, or not as recent as asked, is no error yet: the reader may not reach it.
     pub(super) async fn read<R: Resource>(&self, freshness: Freshness, resource: &R, render: Render<R::Record>) -> Result<Read> {
         let key = Key::new(resource.tenant().clone(), resource.name());
         let wanted = Wanted { min_version: freshness.min_version, life: resource.life() };
         if !freshness.from_store
             && let Some(entry) = self.local.get(&key, &wanted)
         {
-            return Ok(Read { entry, tier: Tier::Local });
+            return Ok(Read { entry, tier: Tier::Local, is_reached: true });
         }
         let ticket = self.local.ticket(&key);
         let load = || async {
@@ -112,12 +117,8 @@ impl Memory {
         // Whoever asks for the store gets a statement of its own.
         let entry = if freshness.from_store { load().await } else { self.flights.load(&key, ticket, resource.life(), load).await };
         let entry = entry.map_err(|error: Arc<Error>| error.copy())?;
-        if !entry.answers(&wanted) {
-            let mut error = Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version.");
-            error.current_version = entry.version();
-            return Err(error);
-        }
-        Ok(Read { entry, tier: Tier::Store { asked: freshness.from_store } })
+        let is_reached = entry.answers(&wanted);
+        Ok(Read { entry, tier: Tier::Store { asked: freshness.from_store }, is_reached })
     }
 
     /// Leaves what a write has made in the cache.
