@@ -24,7 +24,6 @@ use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
 use super::operation::Identified;
 use super::problem::{self, Unrendered};
-use super::write::ACCEPT_PATCH;
 use crate::domain::id::uuid_v7;
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Result};
@@ -58,9 +57,6 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
             None => Arc::new(problem::of_status(response.status())),
         };
         problem::render(&mut response, &error, &path, &id.text);
-        if method == Method::PATCH && error.code == Code::UnsupportedMediaType {
-            response.headers_mut().insert("accept-patch", HeaderValue::from_static(ACCEPT_PATCH));
-        }
         response.extensions_mut().insert(Unrendered(error));
     }
     // Whatever it says: neither a state nor that there is none may be shared, or believed later without asking.
