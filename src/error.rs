@@ -7,6 +7,7 @@
 use std::fmt;
 
 use crate::domain::document::{Fault, FaultKind, MAX_FAULTS};
+use crate::domain::tier::Tier;
 use crate::domain::version::Version;
 
 macro_rules! codes {
@@ -150,6 +151,8 @@ pub struct Error {
     pub limit: Option<u64>,
     /// Seconds after which a retry makes sense.
     pub retry_after_seconds: Option<u32>,
+    /// Where a read found that there is nothing, or not what was asked for.
+    pub tier: Option<Tier>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -161,7 +164,16 @@ impl Error {
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let retry_after_seconds = matches!(code.status(), 503).then_some(1);
-        Self { code, detail: detail.into(), errors: Vec::new(), current_version: None, limit: None, retry_after_seconds, cause: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            current_version: None,
+            limit: None,
+            retry_after_seconds,
+            tier: None,
+            cause: None,
+        }
     }
 
     /// A failed precondition on a resource that has this version, or none.
@@ -188,6 +200,13 @@ impl Error {
         self
     }
 
+    /// Adds where a read found this, for the answer's header.
+    #[must_use]
+    pub fn with_tier(mut self, tier: Option<Tier>) -> Self {
+        self.tier = tier;
+        self
+    }
+
     /// Adds the cause, for the log.
     #[must_use]
     pub fn with_cause(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -205,6 +224,7 @@ impl Error {
             current_version: self.current_version,
             limit: self.limit,
             retry_after_seconds: self.retry_after_seconds,
+            tier: self.tier,
             cause: None,
         };
         match self.cause() {

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -66,6 +67,21 @@ pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
         tracing::error!(location, message, "a task panicked");
     }));
     Ok(())
+}
+
+tokio::task_local! {
+    static REQUEST_ID: Arc<str>;
+}
+
+/// Does the work of a request. Lines of the log that it writes by itself can name the request's id.
+pub async fn in_request<T>(id: Arc<str>, work: impl Future<Output = T>) -> T {
+    REQUEST_ID.scope(id, work).await
+}
+
+/// The id of the request at work; empty where there is none.
+#[must_use]
+pub fn request_id() -> String {
+    REQUEST_ID.try_with(|id| id.to_string()).unwrap_or_default()
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

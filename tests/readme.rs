@@ -54,6 +54,14 @@ fn mask_line(text: &str) -> String {
     masked.trim_end().to_owned()
 }
 
+/// The requests of the log that were refused and whose problem nobody sees: a tour shows what it does.
+fn unseen(log: &str, printed: &str) -> Vec<String> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let refused = lines.filter(|line| line["message"] == "request" && line["status"].as_u64() >= Some(400));
+    let is_seen = |line: &serde_json::Value| printed.contains(&format!("\"code\":{},\"request_id\":{}", line["code"], line["request_id"]));
+    refused.filter(|line| !is_seen(line)).map(|line| line.to_string()).collect()
+}
+
 /// Pastes the tour's commands into a shell, one block after the other.
 fn run(environment: &[(&str, &str)]) {
     let place = Place::new();
@@ -77,6 +85,8 @@ fn run(environment: &[(&str, &str)]) {
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
+    let unseen = unseen(&server.log(), &printed);
+    assert!(unseen.is_empty(), "the tour hides what went wrong: {unseen:#?}");
     let errors = String::from_utf8_lossy(&output.stderr);
     let printed: Vec<&str> = printed.split("=== end of a block\n").skip(1).filter(|block| !block.is_empty()).collect();
     assert_eq!(printed.len(), shown.len(), "{printed:?}\n{errors}");
@@ -90,6 +100,17 @@ fn what_changes_from_run_to_run_is_masked() {
     let text =
         r#"{"at":"2026-11-24T06:20:07.129377Z","request_id":"01a20c36-3ddb-7c95-92eb-2a0b6b1c7d2e","next_cursor":"NW6vRw","value":"x"}"#;
     assert_eq!(mask(text), r#"{"at":"TIME","request_id":"ID","next_cursor":"CURSOR","value":"x"}"#);
+}
+
+#[test]
+fn a_hidden_refusal_is_found() {
+    let log = r#"{"message":"request","status":200,"code":"","request_id":"r1"}
+{"message":"request","status":422,"code":"missing_member","request_id":"r2"}
+{"message":"request","status":404,"code":"session_not_found","request_id":"r3"}"#;
+    let shown = |code: &str, id: &str| format!(r#"{{"status":1,"code":"{code}","request_id":"{id}"}}"#);
+    assert_eq!(unseen(log, &shown("session_not_found", "r3")).len(), 1);
+    assert_eq!(unseen(log, &(shown("missing_member", "r2") + &shown("session_not_found", "r3"))), Vec::<String>::new());
+    assert_eq!(unseen(log, &(shown("missing_member", "r3") + &shown("session_not_found", "r2"))).len(), 2);
 }
 
 #[test]

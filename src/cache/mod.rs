@@ -40,4 +40,4 @@ pub use flight::{Flights, Loaded};
 pub use key::Key;
 pub use local::{LocalTier, Statistics};
 pub use stripe::Ticket;
-pub use tiers::{Source, Tiers};
+pub use tiers::Tiers;

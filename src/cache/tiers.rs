@@ -36,22 +36,12 @@ use super::key::Key;
 use super::local::LocalTier;
 use super::stripe::Ticket;
 use crate::domain::commit::{Change, CommitObserver, Objection};
+use crate::domain::tier::Tier;
 use crate::domain::version::Version;
 use crate::lifecycle::Lifecycle;
 
 /// A writer leaves its value within this time, or its key is emptied.
 const PUT_WITHIN: Duration = Duration::from_millis(100);
-
-/// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The memory of this process.
-    Local,
-    /// The memory of all servers.
-    Second,
-    /// The store.
-    Store,
-}
 
 /// Both tiers. Clones are the same.
 #[derive(Debug, Clone)]
@@ -118,14 +108,14 @@ impl Tiers {
         wanted: &Wanted,
         from_store: bool,
         load: L,
-    ) -> Result<(Arc<Entry>, Source), E>
+    ) -> Result<(Arc<Entry>, Tier), E>
     where
         E: Clone,
         L: Fn() -> F,
         F: Future<Output = Result<Arc<Entry>, E>>,
     {
         if !from_store && let Some(entry) = self.local.get(key, wanted) {
-            return Ok((entry, Source::Local));
+            return Ok((entry, Tier::Local));
         }
         let ticket = self.local.ticket(key);
         if from_store {
@@ -134,16 +124,16 @@ impl Tiers {
             if self.second.is_none() {
                 self.local.insert(key, ticket, Arc::clone(&entry));
             }
-            return Ok((entry, Source::Store));
+            return Ok((entry, Tier::Store { asked: from_store }));
         }
         let found = flights.load(key, ticket, wanted.life, || self.load(key, ticket, wanted, &load)).await?;
         if !found.from_second_tier {
-            return Ok((found.entry, Source::Store));
+            return Ok((found.entry, Tier::Store { asked: from_store }));
         }
         if found.entry.answers(wanted) {
-            return Ok((found.entry, Source::Second));
+            return Ok((found.entry, Tier::Second));
         }
-        Ok((load().await?, Source::Store))
+        Ok((load().await?, Tier::Store { asked: from_store }))
     }
 
     async fn load<E, L, F>(&self, key: &Key, ticket: Ticket, wanted: &Wanted, load: &L) -> Result<Loaded, E>

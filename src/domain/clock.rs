@@ -15,12 +15,16 @@ impl Timestamp {
         Self(microseconds)
     }
 
-    /// Reads RFC 3339; digits beyond microseconds are cut off.
+    /// Reads RFC 3339; digits beyond microseconds are cut off. The last days of the year 9999 are one moment, which is always to come.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         // The library reads more than RFC 3339, such as times with a zone in brackets.
         let plain = text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_digit() || b"-:.+TZtz ".contains(&byte));
-        if plain { text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_microsecond())) } else { None }
+        if !plain {
+            return None;
+        }
+        let time = text.parse::<jiff::Timestamp>().ok().or_else(|| is_in_last_days(text).then_some(jiff::Timestamp::MAX));
+        time.map(|time| Self(time.as_microsecond()))
     }
 
     /// Microseconds since the epoch.
@@ -46,6 +50,14 @@ impl Timestamp {
     pub const fn hour(self) -> Self {
         Self(self.0 - self.0.rem_euclid(3_600_000_000))
     }
+}
+
+/// Whether the text is a time of the last days that RFC 3339 can write, which the library no longer counts: it wants room for every
+/// offset around them.
+fn is_in_last_days(text: &str) -> bool {
+    jiff::fmt::temporal::Pieces::parse(text).is_ok_and(|pieces| {
+        pieces.date() >= jiff::civil::date(9999, 12, 30) && pieces.time().is_some() && pieces.to_numeric_offset().is_some()
+    })
 }
 
 impl fmt::Display for Timestamp {
@@ -122,6 +134,13 @@ mod tests {
         let time = Timestamp::from_microseconds(1_763_806_530_123_456);
         assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
         assert_eq!(Timestamp::parse("2025-11-22T11:15:30.123456+01:00"), Some(time));
+        // Beyond what the library counts, and within what RFC 3339 can write.
+        let last = Timestamp::parse("9999-12-31T23:59:59.999999Z").unwrap();
+        assert!(last > Timestamp::parse("9999-12-29T23:59:59.999999Z").unwrap() && last.to_string().starts_with("9999-12-30T"));
+        assert_eq!(Timestamp::parse("9999-12-31T23:59:59-23:59"), Some(last));
+        for bad in ["9999-12-31", "9999-12-31T23:59:59", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z", "9999-12-31T23:59:59"] {
+            assert_eq!(Timestamp::parse(bad), None, "{bad}");
+        }
         for bad in ["", "now", "2025-11-22", "1763806530", "2025-13-22T00:00:00Z", "2025-11-22T00:00:00Z[Europe/Berlin]"] {
             assert_eq!(Timestamp::parse(bad), None, "{bad}");
         }

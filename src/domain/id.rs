@@ -29,6 +29,9 @@ pub enum InvalidIdentifier {
     /// The text is `.` or `..`, which clients and proxies rewrite in paths.
     #[error("is a relative path segment")]
     DotSegment,
+    /// The user id is `me`, which in a path is whoever calls.
+    #[error("is `me`, which stands for the caller and is nobody's id")]
+    Me,
     /// A byte is outside `[A-Za-z0-9._~-]`.
     #[error("holds a character outside A-Z a-z 0-9 . _ ~ -")]
     ForbiddenCharacter,
@@ -161,7 +164,7 @@ pub fn uuid_v7(now: Timestamp) -> Uuid {
 pub fn check_user_id(text: &str) -> Result<(), InvalidIdentifier> {
     match text {
         "" => Err(InvalidIdentifier::Empty),
-        "me" => Err(InvalidIdentifier::DotSegment),
+        "me" => Err(InvalidIdentifier::Me),
         _ if text.len() > MAX_USER_ID_BYTES => Err(InvalidIdentifier::TooLong(MAX_USER_ID_BYTES)),
         _ if text.chars().any(char::is_control) => Err(InvalidIdentifier::InvisibleCharacter),
         _ => Ok(()),
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_user_is_never_called_me() {
-        assert!(UserId::parse("me").is_err());
+        assert_eq!(UserId::parse("me"), Err(InvalidIdentifier::Me));
         assert!(UserId::parse("f:1c:ext|x").is_ok());
     }
 }

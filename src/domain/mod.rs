@@ -1,5 +1,6 @@
 //! Pure types and rules. Nothing here knows a runtime, a database, HTTP or a cache.
 
+pub mod batch;
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;
@@ -12,5 +13,6 @@ pub mod principal;
 pub mod session;
 pub mod state;
 pub mod store_life;
+pub mod tier;
 pub mod variable;
 pub mod version;

@@ -7,6 +7,8 @@ use super::document::{self, Fault, FaultKind, Kind, Object};
 use super::id::{InvalidIdentifier, SessionId, UserId, VariableName, WorkflowId};
 use super::version::Version;
 
+pub use super::batch::{BatchFault, BatchOutcome, BatchRecord, MAX_BATCH_NAMES, VariableBatch};
+
 /// Longest description, in bytes of UTF-8.
 pub const MAX_DESCRIPTION_BYTES: usize = 1024;
 /// Longest time to live: ten years, in seconds.
@@ -179,128 +181,6 @@ pub fn parse_ttl_seconds(raw: &str) -> Result<i64, FaultKind> {
     }
 }
 
-/// Most names in one batch or filter.
-pub const MAX_BATCH_NAMES: usize = 1000;
-
-/// Why a batch cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BatchFault {
-    /// What is wrong with the document.
-    Document(Vec<Fault>),
-    /// A name is set or deleted twice: its pointer.
-    DuplicateName(String),
-}
-
-/// Several variables of one scope, written as one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VariableBatch {
-    /// Names and the bytes of their new values. Descriptions and times to live of variables that exist stay.
-    pub set: Vec<(VariableName, Arc<str>)>,
-    /// Names to delete; those that are not there are passed over.
-    pub delete: Vec<VariableName>,
-    /// What is expected of versions; `None`: absent. A name need not be set or deleted.
-    pub if_versions: Vec<(VariableName, Option<Version>)>,
-}
-
-impl VariableBatch {
-    /// Reads a validated request body `{set?, delete?, if_versions?}`.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, or the first name that is there twice.
-    pub fn parse(body: &str) -> Result<Self, BatchFault> {
-        let document = |fault| BatchFault::Document(vec![fault]);
-        let mut object = Object::read(body).map_err(document)?;
-        let (mut batch, mut faults) = (Self::default(), Vec::new());
-        if let Some(set) = object.take("set") {
-            read_names(set, "set", &mut faults, |name, value| {
-                batch.set.push((name, value.into()));
-                Ok(())
-            });
-        }
-        if let Some(versions) = object.take("if_versions") {
-            read_names(versions, "if_versions", &mut faults, |name, value| {
-                batch.if_versions.push((name, parse_expected(value)?));
-                Ok(())
-            });
-        }
-        if let Some(delete) = object.take("delete") {
-            if document::kind(delete) == Kind::Array {
-                for (index, raw) in document::elements(delete).enumerate() {
-                    let name = document::text(raw, usize::MAX).and_then(|name| VariableName::parse(&name).map_err(FaultKind::InvalidName));
-                    match name {
-                        Ok(name) => batch.delete.push(name),
-                        Err(kind) => faults.push(Fault { pointer: format!("#/delete/{index}"), kind }),
-                    }
-                }
-            } else {
-                faults.push(Fault::member("delete", FaultKind::InvalidType { expected: "an array of names" }));
-            }
-        }
-        faults.extend(object.unknown());
-        for (member, count) in [("set", batch.set.len() + batch.delete.len()), ("if_versions", batch.if_versions.len())] {
-            if count > MAX_BATCH_NAMES {
-                faults.push(Fault::member(member, FaultKind::TooMany { limit: MAX_BATCH_NAMES }));
-            }
-        }
-        if !faults.is_empty() {
-            return Err(BatchFault::Document(faults));
-        }
-        let mut seen: std::collections::HashSet<&VariableName> = batch.set.iter().map(|(name, _)| name).collect();
-        match batch.delete.iter().position(|name| !seen.insert(name)) {
-            Some(index) => Err(BatchFault::DuplicateName(format!("#/delete/{index}"))),
-            None => Ok(batch),
-        }
-    }
-}
-
-/// Reads an object whose members are variables' names.
-fn read_names(object: &str, member: &str, faults: &mut Vec<Fault>, mut read: impl FnMut(VariableName, &str) -> Result<(), FaultKind>) {
-    if document::kind(object) != Kind::Object {
-        faults.push(Fault::member(member, FaultKind::InvalidType { expected: "an object of names" }));
-        return;
-    }
-    for (name, value) in document::members(object) {
-        let done = VariableName::parse(&name).map_err(FaultKind::InvalidName).and_then(|parsed| read(parsed, value));
-        if let Err(kind) = done {
-            faults.push(Fault::member(&name, kind).below(member));
-        }
-    }
-}
-
-/// A version, or 0 for none.
-fn parse_expected(raw: &str) -> Result<Option<Version>, FaultKind> {
-    if document::kind(raw) != Kind::Number || raw.contains(['.', 'e', 'E']) {
-        return Err(FaultKind::InvalidType { expected: "an integer" });
-    }
-    match raw.parse::<i64>() {
-        Ok(0) => Ok(None),
-        Ok(number) => Version::new(number).map(Some).ok_or(FaultKind::OutOfRange { minimum: 0, maximum: Version::MAX }),
-        Err(_) => Err(FaultKind::OutOfRange { minimum: 0, maximum: Version::MAX }),
-    }
-}
-
-/// What a batch wrote.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BatchRecord {
-    /// The variables that were set, in the order of the request.
-    pub set: Vec<VariableRecord>,
-    /// The names that were there and were deleted, in the order of the request.
-    pub deleted: Vec<VariableName>,
-}
-
-/// What became of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BatchOutcome {
-    /// All of it was written.
-    Applied(BatchRecord),
-    /// These names have other versions than expected (with the versions that they have); nothing was written.
-    Refused(Vec<(VariableName, Option<Version>)>),
-    /// The stored answer of an equal request.
-    Replayed(BatchRecord),
-    /// The idempotency key was used by another request.
-    KeyReused,
-}
-
 /// A number to add to a variable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Number {
@@ -385,6 +265,16 @@ pub struct VariableRecord {
     pub updated_by: String,
     /// When it will be gone.
     pub expires_at: Option<Timestamp>,
+}
+
+impl VariableRecord {
+    /// The seconds that it had to live when this version was written, rounded up: those that were asked for, until an increment or a
+    /// batch, which leave the clock alone, makes them fewer.
+    #[must_use]
+    pub fn ttl_seconds(&self) -> Option<i64> {
+        let microseconds = self.expires_at?.as_microseconds().saturating_sub(self.updated_at.as_microseconds());
+        Some(microseconds.saturating_add(999_999).div_euclid(1_000_000).clamp(1, MAX_TTL_SECONDS))
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
+use http::header::{CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -43,7 +43,6 @@ pub(super) fn json(representation: &impl Serialize) -> Result<Response> {
         .map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
     let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     Ok(response)
 }
 
@@ -53,7 +52,7 @@ pub(super) fn json(representation: &impl Serialize) -> Result<Response> {
 /// The representation does not serialise.
 pub(super) fn list(representation: &impl Serialize) -> Result<Response> {
     let mut response = json(representation)?;
-    read_headers(response.headers_mut(), Tier::Store { asked: false });
+    cache_status(response.headers_mut(), Tier::Store { asked: false });
     Ok(response)
 }
 
@@ -64,7 +63,7 @@ pub(super) fn list(representation: &impl Serialize) -> Result<Response> {
 fn found<R>(headers: &ReadHeaders, result: Result<R>) -> Result<R> {
     result.map_err(|error| {
         let is_absent = error.code.status() == 404 && headers.precondition.if_match.is_some();
-        if is_absent { Error::precondition_failed(None) } else { error }
+        if is_absent { Error::precondition_failed(None).with_tier(error.tier) } else { error }
     })
 }
 
@@ -78,15 +77,15 @@ pub(super) fn read(headers: &ReadHeaders, result: Result<Representation>) -> Res
     if headers.freshness.min_version.is_some_and(|wanted| version < wanted) {
         let mut error = Error::new(Code::VersionNotReached, "The version is older than X-Min-Version.");
         error.current_version = Some(version);
-        return Err(error);
+        return Err(error.with_tier(Some(representation.tier)));
     }
     let only_if_match = Precondition { if_match: precondition.if_match.clone(), if_none_match: None };
     if !only_if_match.is_met_by(Some(version)) {
-        return Err(Error::precondition_failed(Some(version)));
+        return Err(Error::precondition_failed(Some(version)).with_tier(Some(representation.tier)));
     }
     let mut response =
         if precondition.is_met_by(Some(version)) { body(representation.body) } else { StatusCode::NOT_MODIFIED.into_response() };
-    read_headers(response.headers_mut(), representation.tier);
+    cache_status(response.headers_mut(), representation.tier);
     response.headers_mut().insert(ETAG, etag(version));
     Ok(response)
 }
@@ -97,15 +96,14 @@ fn body(bytes: Bytes) -> Response {
     response
 }
 
-/// Headers of every read: that it may not be shared, and which tier answered (RFC 9211).
-fn read_headers(headers: &mut HeaderMap, tier: Tier) {
+/// Which tier answered (RFC 9211).
+pub(super) fn cache_status(headers: &mut HeaderMap, tier: Tier) {
     let status = match tier {
         Tier::Local => "nworkflow-local; hit",
         Tier::Second => "nworkflow-dragonfly; hit",
         Tier::Store { asked: true } => "nworkflow-store; fwd=bypass",
         Tier::Store { asked: false } => "nworkflow-store; fwd=miss",
     };
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert("cache-status", HeaderValue::from_static(status));
 }
 

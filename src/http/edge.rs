@@ -14,7 +14,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{CACHE_CONTROL, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use uuid::Uuid;
@@ -24,10 +24,10 @@ use super::body::SharedBody;
 use super::extract::{RequestId, single_header};
 use super::operation::Identified;
 use super::problem::{self, Unrendered};
-use super::write::ACCEPT_PATCH;
 use crate::domain::id::uuid_v7;
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error, Result};
+use crate::telemetry::in_request;
 
 /// Longest request id that is taken over from the client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -48,7 +48,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     request.extensions_mut().insert(identified.clone());
     request.extensions_mut().insert(Extension(Arc::clone(&state.authenticator)));
 
-    let mut response = admit(&state, request, next).await.unwrap_or_else(Error::into_response);
+    let admitted = in_request(Arc::clone(&id.text), admit(&state, request, next)).await;
+    let mut response = admitted.unwrap_or_else(Error::into_response);
 
     if response.status().is_client_error() || response.status().is_server_error() {
         let error = match response.extensions_mut().remove::<Unrendered>() {
@@ -56,10 +57,11 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
             None => Arc::new(problem::of_status(response.status())),
         };
         problem::render(&mut response, &error, &path, &id.text);
-        if method == Method::PATCH && error.code == Code::UnsupportedMediaType {
-            response.headers_mut().insert("accept-patch", HeaderValue::from_static(ACCEPT_PATCH));
-        }
         response.extensions_mut().insert(Unrendered(error));
+    }
+    // Whatever it says: neither a state nor that there is none may be shared, or believed later without asking.
+    if method == Method::GET || method == Method::HEAD {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     }
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);

@@ -61,8 +61,12 @@ struct PathParameters(Vec<(String, String)>);
 
 impl PathParameters {
     async fn read<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<Self> {
-        let invalid = |_| Error::new(Code::InvalidPath, "A segment of the path is not percent-encoded UTF-8.");
-        let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(invalid)?;
+        let invalid = || Error::new(Code::InvalidPath, "A segment of the path is not percent-encoded UTF-8.");
+        // The decoder would leave them as they are, and two readers would read two names.
+        if has_broken_escape(parts.uri.path()) {
+            return Err(invalid());
+        }
+        let parameters = RawPathParams::from_request_parts(parts, state).await.map_err(|_| invalid())?;
         Ok(Self(parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
     }
 
@@ -84,6 +88,11 @@ impl PathParameters {
             InvalidScope::UnknownKind => Error::new(Code::InvalidScope, format!("scope {error}.")),
         })
     }
+}
+
+/// Whether a `%` is there without two hexadecimal digits behind it.
+fn has_broken_escape(path: &str) -> bool {
+    path.split('%').skip(1).any(|rest| !rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// `{workflow_id}` and `{execution_id}`.

@@ -103,7 +103,12 @@ fn complete(document: &mut Value, method: &Method, path: &str, operation: &Opera
     add_access(described, operation);
     add_examples(described, &schemas);
     add_success_headers(described, operation, method);
-    add_problems(described, operation);
+    add_problems(described, operation, method);
+    if operation.optional_body
+        && let Some(body) = described.get_mut("requestBody")
+    {
+        body["required"] = json!(false);
+    }
     if let Some(head) = operation.head {
         let probe = head_of(described, head);
         if let Some(item) = document.pointer_mut(&format!("/paths/{}", path.replace('/', "~1"))).and_then(Value::as_object_mut) {
@@ -146,6 +151,10 @@ fn path_parameters(path: &str) -> Vec<Value> {
         })
         .collect()
 }
+
+/// What the header `Cache-Status` says.
+const CACHE_STATUS: &str =
+    "Which tier answered (RFC 9211). Not there when a session is not there: it would tell that somebody else has it.";
 
 fn header(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
@@ -255,13 +264,19 @@ fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation
             headers.insert("Cache-Control".into(), text("`private, no-cache`."));
         }
         if operation.reads_fresh {
-            headers.insert("Cache-Status".into(), text("Which tier answered (RFC 9211)."));
+            headers.insert("Cache-Status".into(), text(CACHE_STATUS));
+        }
+        if operation.tells_expiry {
+            headers.insert(
+                "Session-Expires".into(),
+                json!({"description": "When the session will be gone, to the microsecond, reads of a sliding one included.", "schema": {"type": "string", "format": "date-time"}}),
+            );
         }
         response["headers"] = Value::Object(headers);
     }
 }
 
-fn add_problems(described: &mut Map<String, Value>, operation: &Operation) {
+fn add_problems(described: &mut Map<String, Value>, operation: &Operation, method: &Method) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in &operation.codes {
         let codes = by_status.entry(code.status()).or_default();
@@ -286,6 +301,18 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation) {
         if matches!(status, 409 | 503) {
             headers["Retry-After"] =
                 json!({"description": "Seconds after which a retry makes sense.", "schema": {"type": "integer", "minimum": 0}});
+        }
+        if *method == Method::GET {
+            headers["Cache-Control"] = json!({"description": "`private, no-cache`.", "schema": {"type": "string"}});
+            if operation.reads_fresh && matches!(status, 404 | 412) {
+                headers["Cache-Status"] = json!({"description": CACHE_STATUS, "schema": {"type": "string"}});
+            }
+        }
+        if let Some(accept_patch) = operation.accept_patch.filter(|_| status == 415) {
+            headers["Accept-Patch"] = json!({"description": format!("`{accept_patch}`."), "schema": {"type": "string"}});
+        }
+        if status == 405 {
+            headers["Allow"] = json!({"description": "The methods of the path.", "schema": {"type": "string"}});
         }
         let response = json!({
             "description": lines.join("; "), "headers": headers, "x-codes": names,

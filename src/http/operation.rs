@@ -7,11 +7,12 @@ use axum::Extension;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use http::Method;
+use http::{HeaderValue, Method, StatusCode};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::AppState;
 use super::auth::Authenticator;
+use super::write::ACCEPT_PATCH;
 use crate::domain::principal::{Permission, Principal};
 use crate::error::{Code, Error, Result};
 
@@ -41,6 +42,12 @@ pub struct Operation {
     pub reads_fresh: bool,
     /// The id of the HEAD operation beside it.
     pub head: Option<&'static str>,
+    /// Of a PATCH: the media types that it takes.
+    pub accept_patch: Option<&'static str>,
+    /// Whether the body may be left out.
+    pub optional_body: bool,
+    /// Whether its answers tell in `Session-Expires` when the session will be gone.
+    pub tells_expiry: bool,
 }
 
 /// What the edge itself can refuse.
@@ -90,7 +97,18 @@ const JSON: &[Code] = &[
 
 impl Operation {
     fn new(access: Access) -> Self {
-        Self { access, also: Vec::new(), codes: EDGE.to_vec(), conditional: false, writes: false, reads_fresh: false, head: None }
+        Self {
+            access,
+            also: Vec::new(),
+            codes: EDGE.to_vec(),
+            conditional: false,
+            writes: false,
+            reads_fresh: false,
+            head: None,
+            accept_patch: None,
+            optional_body: false,
+            tells_expiry: false,
+        }
     }
 
     /// An operation that needs no token.
@@ -133,6 +151,20 @@ impl Operation {
         self.refuses(JSON)
     }
 
+    /// It takes a JSON body, or none.
+    #[must_use]
+    pub fn takes_optional_json(mut self) -> Self {
+        self.optional_body = true;
+        self.takes_json()
+    }
+
+    /// Its answers tell when the session will be gone.
+    #[must_use]
+    pub fn tells_expiry(mut self) -> Self {
+        self.tells_expiry = true;
+        self
+    }
+
     /// A write that is about no single resource: an idempotency key and a preference, but no preconditions.
     #[must_use]
     pub fn acts(mut self) -> Self {
@@ -142,7 +174,8 @@ impl Operation {
 
     /// It takes a patch.
     #[must_use]
-    pub fn takes_patch(self) -> Self {
+    pub fn takes_patch(mut self) -> Self {
+        self.accept_patch = Some(ACCEPT_PATCH);
         self.takes_json().refuses(&[Code::PatchTestFailed, Code::PatchNotApplicable, Code::TooManyElements, Code::InvalidValue])
     }
 
@@ -177,7 +210,10 @@ impl Api {
 
     /// Adds one handler (one `routes!(handler)`) with its declaration.
     #[must_use]
-    pub(super) fn route(mut self, (schemas, paths, methods): UtoipaMethodRouter<AppState>, operation: Operation) -> Self {
+    pub(super) fn route(mut self, (schemas, paths, methods): UtoipaMethodRouter<AppState>, mut operation: Operation) -> Self {
+        if paths.paths.values().any(|item| item.patch.is_some()) {
+            operation.accept_patch.get_or_insert("application/json");
+        }
         for (path, item) in &paths.paths {
             let by_method = [
                 (Method::GET, &item.get),
@@ -190,8 +226,10 @@ impl Api {
                 self.operations.push((method, path.clone(), operation.clone()));
             }
         }
-        let access = operation.access;
-        let methods = methods.route_layer(from_fn(move |request: Request, next: Next| guard(access, request, next)));
+        let (access, accept_patch) = (operation.access, operation.accept_patch);
+        let methods = methods.route_layer(from_fn(move |request: Request, next: Next| async move {
+            guard(access, request, next).await.map(|answer| with_accept_patch(answer, accept_patch))
+        }));
         self.router = self.router.routes((schemas, paths, methods));
         self
     }
@@ -218,6 +256,14 @@ impl Identified {
     pub(super) fn get(&self) -> Option<&Principal> {
         self.0.get().map(|principal| &**principal)
     }
+}
+
+/// Whoever sent a patch in another media type is told which ones are taken (RFC 5789 section 2.2).
+fn with_accept_patch(mut answer: Response, accept_patch: Option<&'static str>) -> Response {
+    if let Some(accept_patch) = accept_patch.filter(|_| answer.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE) {
+        answer.headers_mut().insert("accept-patch", HeaderValue::from_static(accept_patch));
+    }
+    answer
 }
 
 /// Lets a request pass to its handler when its token is good and holds the declared permissions. No store is touched before.

@@ -12,7 +12,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::auth;
+use super::{answer, auth};
 use crate::error::{Code, Error};
 
 /// The media type of problems.
@@ -109,6 +109,9 @@ pub(super) fn render(response: &mut Response, error: &Error, instance: &str, req
     }
     if error.code.status() == 401 {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(auth::challenge(error.code)));
+    }
+    if let Some(tier) = error.tier {
+        answer::cache_status(headers, tier);
     }
     *response.body_mut() = Body::from(body(error, instance, request_id));
 }

@@ -16,7 +16,7 @@ use super::resource::{Render, Resource};
 use super::sampler::{self, Sampler, SamplerFigures};
 use super::turns::{Turns, in_flight};
 use super::{Done, Freshness, IdempotencyKey, Representation, Tier, WriteRequest};
-use crate::cache::{Entry, Flights, Key, Loaded, Source, Tiers, Wanted, key_text};
+use crate::cache::{Entry, Flights, Key, Loaded, Tiers, Wanted, key_text};
 use crate::domain::clock::Timestamp;
 use crate::domain::principal::Principal;
 use crate::domain::store_life::StoreLife;
@@ -49,18 +49,23 @@ pub(super) struct Read {
     /// The finished answer, or that there is none.
     pub(super) entry: Arc<Entry>,
     tier: Tier,
+    /// Whether it is as recent as asked.
+    is_reached: bool,
 }
 
 impl Read {
     /// The representation.
     ///
     /// # Errors
-    /// The resource is not there: `code`.
+    /// There is nothing as recent as asked, or the resource is not there: `code`.
     pub(super) fn representation(&self, code: Code) -> Result<Representation> {
-        match (self.entry.version(), self.entry.body()) {
-            (Some(version), Some(body)) => Ok(Representation { version, body: body.clone(), tier: self.tier }),
-            _ => Err(absent(code)),
-        }
+        let mut error = match (self.entry.version(), self.entry.body()) {
+            _ if !self.is_reached => Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version."),
+            (Some(version), Some(body)) => return Ok(Representation { version, body: body.clone(), tier: self.tier }),
+            _ => absent(code),
+        };
+        error.current_version = self.entry.version().filter(|_| !self.is_reached);
+        Err(error.with_tier(Some(self.tier)))
     }
 }
 
@@ -100,7 +105,7 @@ impl Memory {
     /// Reads one resource: from the cache, or from the store, and then into the cache. Readers that come while a load is at work share it.
     ///
     /// # Errors
-    /// The store has nothing as recent as asked, or does not answer. That the resource is not there is no error yet.
+    /// The store does not answer. That the resource is not there, or not as recent as asked, is no error yet: the reader may not reach it.
     pub(super) async fn read<R: Resource>(&self, freshness: Freshness, resource: &R, render: Render<R::Record>) -> Result<Read> {
         let key = Key::new(resource.tenant().clone(), resource.name());
         let wanted = Wanted { min_version: freshness.min_version, life: resource.life() };
@@ -114,23 +119,14 @@ impl Memory {
             Ok(Arc::new(entry))
         };
         let found = self.tiers.read(&self.flights, &key, &wanted, freshness.from_store, load).await;
-        let (entry, source) = found.map_err(|error: Arc<Error>| error.copy())?;
-        if !entry.answers(&wanted) {
-            let mut error = Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version.");
-            error.current_version = entry.version();
-            return Err(error);
-        }
-        if source != Source::Store
+        let (entry, tier) = found.map_err(|error: Arc<Error>| error.copy())?;
+        let is_reached = entry.answers(&wanted);
+        if !matches!(tier, Tier::Store { .. })
             && let Some(place) = self.sampler.pick()
         {
             self.check_later(resource.clone(), key, wanted, place);
         }
-        let tier = match source {
-            Source::Local => Tier::Local,
-            Source::Second => Tier::Second,
-            Source::Store => Tier::Store { asked: freshness.from_store },
-        };
-        Ok(Read { entry, tier })
+        Ok(Read { entry, tier, is_reached })
     }
 
     /// Asks the store, and then sees that no cache tells anything older.

@@ -28,7 +28,9 @@ use crate::domain::state::StateRecord;
 use crate::domain::variable::VariableRecord;
 use crate::domain::version::{Precondition, Version};
 use crate::error::{Code, Error, Result};
+use crate::telemetry;
 
+pub use crate::domain::tier::Tier;
 pub use crate::store::IDEMPOTENCY_SECONDS;
 pub use memory::Memory;
 pub use patch::Patch;
@@ -135,20 +137,6 @@ pub struct Freshness {
     pub min_version: Option<Version>,
 }
 
-/// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
-    /// The cache in this process.
-    Local,
-    /// The cache of all servers.
-    Second,
-    /// The store: because the request asked for it, or because no cache had it.
-    Store {
-        /// Whether the request asked for it.
-        asked: bool,
-    },
-}
-
 /// One resource, as it is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Representation {
@@ -181,6 +169,7 @@ fn reach(caller: &Principal) -> Reach {
 /// Logs that a caller acted for someone else.
 fn log_delegation(caller: &Principal, on_behalf_of: &crate::domain::id::UserId) {
     if *on_behalf_of != caller.subject {
-        tracing::info!(tenant = %caller.tenant, subject = %caller.subject, %on_behalf_of, "acted for another user");
+        let request_id = telemetry::request_id();
+        tracing::info!(request_id, tenant = %caller.tenant, subject = %caller.subject, %on_behalf_of, "acted for another user");
     }
 }

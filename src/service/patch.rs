@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::memory::{COMPARE_AND_SET_ATTEMPTS, Calling, Memory, absent, exactly, exhausted, finish, never};
 use super::resource::{Render, Resource};
 use super::{Done, WriteRequest};
-use crate::domain::document::{self, Fault};
+use crate::domain::document;
 use crate::domain::patch::{self, PatchFault, PatchKind};
 use crate::error::{Code, Error, Result};
 use crate::store::{Outcome, Store, WriteContext};
@@ -32,8 +32,8 @@ pub(super) trait Patchable: Resource {
     /// Reads the patched write representation.
     ///
     /// # Errors
-    /// It is not one.
-    fn patched(record: &Self::Record, patch: &Patch, text: &str) -> std::result::Result<Self::Document, Vec<Fault>>;
+    /// It is not one, or says what cannot be kept.
+    fn patched(record: &Self::Record, patch: &Patch, text: &str) -> Result<Self::Document>;
 
     /// Any document. It is offered under an expectation that never holds, to ask for the stored answer of a key.
     fn any_document() -> Self::Document;
@@ -112,7 +112,7 @@ fn apply_to<R: Patchable>(record: &R::Record, target: &str, patch: &Patch) -> Re
     let text = patch::apply(patch.kind, target, &patch.text, patch.limit).map_err(refused)?;
     // What a patch makes of two valid documents can nest deeper than either.
     let text = document::validate(text.as_bytes())?;
-    R::patched(record, patch, text).map_err(Error::from)
+    R::patched(record, patch, text)
 }
 
 fn refused(fault: PatchFault) -> Error {

@@ -1,5 +1,7 @@
 //! Sessions: begin, save, load, patch, extend, end, list.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -10,7 +12,6 @@ use super::{Done, Freshness, Representation, WriteRequest, log_delegation, reach
 use crate::cache::{Entry, SessionFacts};
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
-use crate::domain::document::Fault;
 use crate::domain::id::{SessionId, TenantId, UserId};
 use crate::domain::page::CursorBinding;
 use crate::domain::patch;
@@ -104,7 +105,7 @@ impl Patchable for SessionResource {
         format!(r#"{{"data":{},"ttl_seconds":{},"sliding":{}{cap}}}"#, record.data, record.ttl_seconds, record.sliding)
     }
 
-    fn patched(_: &SessionRecord, applied: &Patch, text: &str) -> std::result::Result<SessionDocument, Vec<Fault>> {
+    fn patched(_: &SessionRecord, applied: &Patch, text: &str) -> Result<SessionDocument> {
         let mut document = SessionInput::parse(text, false)?.document;
         // The clock starts again only when the patch says something about it.
         if !patch::touches(applied.kind, &applied.text, "ttl_seconds") {
@@ -163,8 +164,8 @@ impl Sessions {
     /// # Errors
     /// Another user's live session, a failed precondition, a reused key, a store that does not answer.
     pub async fn put(&self, request: &WriteRequest, id: SessionId, document: SessionDocument) -> Result<Done<SessionRecord>> {
-        let done = self.memory.save(request, Self::resource(&request.caller, id), document, self.render).await?;
-        Ok(logged(&request.caller, done))
+        let done = self.memory.save(request, Self::resource(&request.caller, id.clone()), document, self.render).await;
+        self.logged(&request.caller, id, done.map_err(|error| conditional(request, error))).await
     }
 
     /// Patches a session.
@@ -172,8 +173,8 @@ impl Sessions {
     /// # Errors
     /// No such session, a patch that does not apply, a failed precondition, a reused key, a store that does not answer.
     pub async fn patch(&self, request: &WriteRequest, id: SessionId, patch: Patch) -> Result<Done<SessionRecord>> {
-        let done = self.memory.patch(request, Self::resource(&request.caller, id), patch, self.render).await?;
-        Ok(logged(&request.caller, done))
+        let done = self.memory.patch(request, Self::resource(&request.caller, id.clone()), patch, self.render).await;
+        self.logged(&request.caller, id, done).await
     }
 
     /// Loads a session. A sliding one lives on from now, at most once in a tenth of its time to live.
@@ -189,14 +190,25 @@ impl Sessions {
     }
 
     /// Reads a session within reach. It is read whoever owns it, so that what a cache keeps of it serves everyone.
-    async fn read(&self, caller: &Principal, id: SessionId, freshness: Freshness) -> Result<(Read, SessionResource)> {
+    ///
+    /// One that is out of reach, one that is gone and one that never was are refused with the same words, whatever is asked about their
+    /// versions and whichever tier knew it: every difference would tell of another user's session.
+    async fn find(&self, caller: &Principal, id: SessionId, freshness: Freshness) -> Result<(Read, SessionResource)> {
         let resource = SessionResource { reach: Reach::All, ..Self::resource(caller, id) };
         let read = self.memory.read(freshness, &resource, self.render).await?;
         match read.entry.session_facts() {
-            Some(facts) if reach(caller).covers(facts.owner()) => log_delegation(caller, facts.owner()),
-            _ => return Err(absent(Code::SessionNotFound)),
+            Some(facts) if reach(caller).covers(facts.owner()) => Ok((read, resource)),
+            _ => Err(absent(Code::SessionNotFound)),
         }
-        Ok((read, resource))
+    }
+
+    /// The same, logged when it is another user's.
+    async fn read(&self, caller: &Principal, id: SessionId, freshness: Freshness) -> Result<(Read, SessionResource)> {
+        let found = self.find(caller, id, freshness).await?;
+        if let Some(facts) = found.0.entry.session_facts() {
+            log_delegation(caller, facts.owner());
+        }
+        Ok(found)
     }
 
     /// Moves the expiry. A touch that fails takes nothing from the read.
@@ -221,7 +233,7 @@ impl Sessions {
     /// # Errors
     /// No such session, a failed precondition, a reused key, a store that does not answer.
     pub async fn extend(&self, request: &WriteRequest, id: SessionId, additional_seconds: i64) -> Result<Done<SessionRecord>> {
-        let resource = Self::resource(&request.caller, id);
+        let resource = Self::resource(&request.caller, id.clone());
         let (target, written) = (resource.clone(), resource.clone());
         let outcome = self
             .memory
@@ -230,12 +242,11 @@ impl Sessions {
                 Box::pin(async move { store.extend_session(&context, &target.id, &target.reach, expected, additional_seconds).await })
             })
             .await?;
-        if matches!(outcome, Outcome::Absent) && !request.precondition.is_met_by(None) {
-            return Err(Error::precondition_failed(None));
+        let done = finish(outcome, SessionResource::version, Code::SessionNotFound, self.render);
+        if let Ok(done) = &done {
+            self.memory.keep(&written, done);
         }
-        let done = finish(outcome, SessionResource::version, Code::SessionNotFound, self.render)?;
-        self.memory.keep(&written, &done);
-        Ok(logged(&request.caller, done))
+        self.logged(&request.caller, id, done.map_err(|error| conditional(request, error))).await
     }
 
     /// Ends a session; its variables end with it.
@@ -243,7 +254,15 @@ impl Sessions {
     /// # Errors
     /// No such session, a failed precondition, a reused key, a store that does not answer.
     pub async fn delete(&self, request: &WriteRequest, id: SessionId) -> Result<Done<()>> {
-        self.memory.remove(request, Self::resource(&request.caller, id)).await
+        let caller = &request.caller;
+        // Afterwards nobody could tell whose it was.
+        let owner = if caller.may(Permission::Delegate) { self.owner(caller, &id).await? } else { None };
+        let done = self.memory.remove(request, Self::resource(caller, id)).await;
+        let is_use = done.as_ref().map_or_else(tells_of_a_session, |done| !done.replayed);
+        if let Some(owner) = owner.filter(|_| is_use) {
+            log_delegation(caller, &owner);
+        }
+        done
     }
 
     /// Lists the sessions within reach, by id.
@@ -260,8 +279,32 @@ impl Sessions {
         let binding = CursorBinding(&parts);
         let after = binding.position(cursor, |position| SessionId::parse(position).ok())?;
         let page = self.memory.store().list_sessions(&caller.tenant, &SessionQuery { reach, after, limit }).await?;
+        let owners: HashSet<&UserId> = page.items.iter().map(|session| &session.owner).collect();
+        owners.into_iter().for_each(|owner| log_delegation(caller, owner));
         let next_cursor = page.items.last().filter(|_| page.more).map(|last| binding.encode(last.id.as_str()));
         Ok(SessionList { items: page.items, next_cursor })
+    }
+
+    /// Whose a session within reach is; `None`: there is no such session.
+    async fn owner(&self, caller: &Principal, id: &SessionId) -> Result<Option<UserId>> {
+        match self.find(caller, id.clone(), Freshness::default()).await {
+            Ok((read, _)) => Ok(read.entry.session_facts().map(|facts| facts.owner().clone())),
+            Err(error) if error.code == Code::SessionNotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Logs a write to another user's session, and one that was refused as well when the refusal tells of the session.
+    async fn logged(&self, caller: &Principal, id: SessionId, done: Result<Done<SessionRecord>>) -> Result<Done<SessionRecord>> {
+        match &done {
+            Ok(done) => done.record.iter().for_each(|record| log_delegation(caller, &record.owner)),
+            Err(error) if caller.may(Permission::Delegate) && tells_of_a_session(error) => {
+                // Reading it is what logs.
+                let _ = self.read(caller, id, Freshness::default()).await;
+            }
+            Err(_) => {}
+        }
+        done
     }
 
     /// The life of a live session within reach, which its variables carry.
@@ -274,9 +317,13 @@ impl Sessions {
     }
 }
 
-fn logged(caller: &Principal, done: Done<SessionRecord>) -> Done<SessionRecord> {
-    if let Some(record) = &done.record {
-        log_delegation(caller, &record.owner);
-    }
-    done
+/// Whether a refused write tells something of the session that it was about.
+fn tells_of_a_session(error: &Error) -> bool {
+    matches!(error.code.status(), 409 | 412 | 422) && !matches!(error.code, Code::IdempotencyKeyReused | Code::IdempotencyInFlight)
+}
+
+/// A condition on a session that is not there fails, and one that is out of reach is as one that is not there.
+fn conditional(request: &WriteRequest, error: Error) -> Error {
+    let is_failed = error.code == Code::SessionNotFound && !request.precondition.is_met_by(None);
+    if is_failed { Error::precondition_failed(None) } else { error }
 }

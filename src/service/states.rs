@@ -10,7 +10,6 @@ use super::{Done, Freshness, Representation, Tier, WriteRequest};
 use crate::cache::Entry;
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
-use crate::domain::document::Fault;
 use crate::domain::id::TenantId;
 use crate::domain::page::{CursorBinding, MAX_PAGE_BYTES, Page};
 use crate::domain::principal::Principal;
@@ -21,6 +20,9 @@ use crate::store::{self, HistoryQuery, Lookup, Outcome, Store, Tombstone, WriteC
 
 /// Bytes that a history item takes at most, for the limit of a page's size.
 const HISTORY_ITEM_BYTES: usize = 2048;
+
+/// Where past versions come from: no cache holds them.
+const PAST: Tier = Tier::Store { asked: false };
 
 /// The use cases of workflow states.
 #[derive(Clone)]
@@ -99,8 +101,8 @@ impl Patchable for StateResource {
         record.document.text().to_owned()
     }
 
-    fn patched(_: &StateRecord, _: &Patch, text: &str) -> std::result::Result<StateDocument, Vec<Fault>> {
-        StateDocument::parse(text)
+    fn patched(_: &StateRecord, _: &Patch, text: &str) -> Result<StateDocument> {
+        Ok(StateDocument::parse(text)?)
     }
 
     fn any_document() -> StateDocument {
@@ -152,7 +154,8 @@ impl States {
     /// No such version, a store that does not answer.
     pub async fn get_version(&self, caller: &Principal, key: &StateKey, version: Version) -> Result<Representation> {
         let found = self.memory.store().get_state_version(&caller.tenant, key, version).await?;
-        let missing = || Error::new(Code::VersionNotFound, format!("The state has no version {version}, or it is a deletion."));
+        let missing =
+            || Error::new(Code::VersionNotFound, format!("The state has no version {version}, or it is a deletion.")).with_tier(Some(PAST));
         self.represent(&found.ok_or_else(missing)?)
     }
 
@@ -164,14 +167,15 @@ impl States {
         match self.memory.store().get_state_at(&caller.tenant, key, at).await? {
             StateAt::Live(record) => self.represent(&record),
             StateAt::Absent => {
-                Err(Error::new(Code::VersionNotFound, "There was no state at that time, or that version is no longer kept."))
+                let detail = "There was no state at that time, or that version is no longer kept.";
+                Err(Error::new(Code::VersionNotFound, detail).with_tier(Some(PAST)))
             }
             StateAt::Future => Err(Error::new(Code::InvalidParameter, "The parameter at is in the future.")),
         }
     }
 
     fn represent(&self, record: &StateRecord) -> Result<Representation> {
-        Ok(Representation { version: record.version, body: (self.render)(record)?.body, tier: Tier::Store { asked: false } })
+        Ok(Representation { version: record.version, body: (self.render)(record)?.body, tier: PAST })
     }
 
     /// Lists the versions of a state, newest first unless `ascending`.
@@ -192,7 +196,7 @@ impl States {
         let after = binding.position(cursor, |position| position.parse().ok().and_then(Version::new))?;
         let query = HistoryQuery { ascending, after, limit: limit.min(MAX_PAGE_BYTES / HISTORY_ITEM_BYTES) };
         let page = self.memory.store().state_history(&caller.tenant, key, query).await?;
-        let Page { items, more } = page.ok_or_else(|| super::memory::absent(Code::StateNotFound))?;
+        let Page { items, more } = page.ok_or_else(|| super::memory::absent(Code::StateNotFound).with_tier(Some(PAST)))?;
         let next_cursor = items.last().filter(|_| more).map(|item| binding.encode(&item.version.to_string()));
         Ok(HistoryPage { items, next_cursor })
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::memory::{Calling, Memory, absent, finish, key_reused, refusal};
+use super::memory::{Calling, Memory, absent, finish, key_reused, never, refusal};
 use super::patch::{Patch, Patchable};
 use super::resource::{Render, Resource};
 use super::sessions::Sessions;
@@ -113,18 +113,18 @@ impl Resource for VariableResource {
 impl Patchable for VariableResource {
     fn target(record: &VariableRecord) -> String {
         let description = record.description.as_deref().map(|text| format!(r#","description":{}"#, quote(text))).unwrap_or_default();
-        format!(r#"{{"value":{}{description}}}"#, record.value)
+        let ttl = record.ttl_seconds().map(|seconds| format!(r#","ttl_seconds":{seconds}"#)).unwrap_or_default();
+        format!(r#"{{"value":{}{description}{ttl},"secret":{}}}"#, record.value, record.secret)
     }
 
-    fn patched(_: &VariableRecord, applied: &Patch, text: &str) -> std::result::Result<VariableDocument, Vec<Fault>> {
-        let input = VariableInput::parse(text)?;
-        let Some(value) = input.value else { return Err(vec![Fault::member("value", FaultKind::MissingMember)]) };
-        let expiry = match input.ttl_seconds {
+    fn patched(_: &VariableRecord, applied: &Patch, text: &str) -> Result<VariableDocument> {
+        // The clock starts again only when the patch says something about it.
+        let is_timed = patch::touches(applied.kind, &applied.text, "ttl_seconds");
+        document(VariableInput::parse(text)?, |seconds| match seconds {
+            _ if !is_timed => Expiry::Unchanged,
             Some(seconds) => Expiry::In(seconds),
-            None if patch::touches(applied.kind, &applied.text, "ttl_seconds") => Expiry::Never,
-            None => Expiry::Unchanged,
-        };
-        Ok(VariableDocument { value, description: input.description, expiry })
+            None => Expiry::Never,
+        })
     }
 
     fn any_document() -> VariableDocument {
@@ -143,19 +143,49 @@ impl Variables {
         Ok(VariableResource { tenant: caller.tenant.clone(), key, life })
     }
 
+    /// The same for a write.
+    async fn written(&self, request: &WriteRequest, key: VariableKey, absent_code: Code) -> Result<VariableResource> {
+        let life = self.life(request, &key.scope, absent_code).await?;
+        Ok(VariableResource { tenant: request.caller.tenant.clone(), key, life })
+    }
+
+    /// The life of a scope that a write is about. Whoever repeats a request with its key is answered as before for as long as keys are kept,
+    /// also when the session is gone since, or is another's: then it is a life that no session has, of which only stored answers come back.
+    async fn life(&self, request: &WriteRequest, scope: &Scope, absent_code: Code) -> Result<ScopeLife> {
+        match reach_scope(&self.sessions, &request.caller, scope, absent_code).await {
+            Err(error) if error.code == Code::SessionNotFound => {
+                if self.is_known(request, scope).await? {
+                    Ok(Version::new(Version::MAX))
+                } else {
+                    Err(error)
+                }
+            }
+            life => life,
+        }
+    }
+
+    /// Whether the request's key was used by its caller before. To learn that, the store is asked for a deletion that it never makes.
+    async fn is_known(&self, request: &WriteRequest, scope: &Scope) -> Result<bool> {
+        let Ok(name) = VariableName::parse("any") else { return Ok(false) };
+        if request.idempotency.is_none() {
+            return Ok(false);
+        }
+        let key = VariableKey { scope: scope.clone(), name };
+        let asked = self.memory.run(request, move |store, context| -> Calling<Outcome<Tombstone>> {
+            Box::pin(async move { store.delete_variable(&context, &key, Version::new(Version::MAX), never()).await })
+        });
+        Ok(matches!(asked.await?, Outcome::Replayed(_) | Outcome::KeyReused))
+    }
+
     /// Sets a variable.
     ///
     /// # Errors
     /// A scope that is not the caller's, a missing value, a failed precondition, a reused key, a store that does not answer.
     pub async fn put(&self, request: &WriteRequest, key: VariableKey, input: VariableInput) -> Result<Done<VariableRecord>> {
         check_global(&request.caller, &key.scope)?;
-        if input.secret == Some(true) {
-            return Err(Error::new(Code::SecretsNotConfigured, "The server has no encryption key, so it keeps no secrets."));
-        }
-        let value = input.value.ok_or_else(|| Error::from(Fault::member("value", FaultKind::MissingMember)))?;
-        let expiry = input.ttl_seconds.map_or(Expiry::Never, Expiry::In);
-        let resource = self.resource(&request.caller, key, Code::ScopeNotFound).await?;
-        self.memory.save(request, resource, VariableDocument { value, description: input.description, expiry }, self.render).await
+        let document = document(input, |seconds| seconds.map_or(Expiry::Never, Expiry::In))?;
+        let resource = self.written(request, key, Code::ScopeNotFound).await?;
+        self.memory.save(request, resource, document, self.render).await
     }
 
     /// Patches a variable. A time to live that the patch does not name goes on.
@@ -164,7 +194,7 @@ impl Variables {
     /// No such variable, a patch that does not apply, a failed precondition, a reused key, a store that does not answer.
     pub async fn patch(&self, request: &WriteRequest, key: VariableKey, patch: Patch) -> Result<Done<VariableRecord>> {
         check_global(&request.caller, &key.scope)?;
-        let resource = self.resource(&request.caller, key, Code::VariableNotFound).await?;
+        let resource = self.written(request, key, Code::VariableNotFound).await?;
         self.memory.patch(request, resource, patch, self.render).await
     }
 
@@ -174,7 +204,7 @@ impl Variables {
     /// Not a number, a sum out of range, a scope that is not the caller's, a failed precondition, a reused key, a store that does not answer.
     pub async fn increment(&self, request: &WriteRequest, key: VariableKey, by: Number) -> Result<Done<VariableRecord>> {
         check_global(&request.caller, &key.scope)?;
-        let resource = self.resource(&request.caller, key, Code::ScopeNotFound).await?;
+        let resource = self.written(request, key, Code::ScopeNotFound).await?;
         let (target, written) = (resource.clone(), resource.clone());
         let outcome = self
             .memory
@@ -210,7 +240,7 @@ impl Variables {
     /// Nothing to delete, a scope that is not the caller's, a failed precondition, a reused key, a store that does not answer.
     pub async fn delete(&self, request: &WriteRequest, key: VariableKey) -> Result<Done<()>> {
         check_global(&request.caller, &key.scope)?;
-        let resource = self.resource(&request.caller, key, Code::VariableNotFound).await?;
+        let resource = self.written(request, key, Code::VariableNotFound).await?;
         self.memory.remove(request, resource).await
     }
 
@@ -221,7 +251,7 @@ impl Variables {
     pub async fn batch(&self, request: &WriteRequest, scope: Scope, batch: VariableBatch) -> Result<(BatchRecord, bool)> {
         request.without_precondition()?;
         check_global(&request.caller, &scope)?;
-        let life = reach_scope(&self.sessions, &request.caller, &scope, Code::ScopeNotFound).await?;
+        let life = self.life(request, &scope, Code::ScopeNotFound).await?;
         let outcome = self.memory.run(request, move |store, context| -> Calling<BatchOutcome> {
             Box::pin(async move { store.write_variables(&context, &scope, life, &batch).await })
         });
@@ -240,7 +270,7 @@ impl Variables {
     pub async fn delete_scope(&self, request: &WriteRequest, scope: Scope) -> Result<(ScopeDeletion, bool)> {
         request.without_precondition()?;
         check_global(&request.caller, &scope)?;
-        let life = reach_scope(&self.sessions, &request.caller, &scope, Code::ScopeNotFound).await?;
+        let life = self.life(request, &scope, Code::ScopeNotFound).await?;
         let outcome = self.memory.run(request, move |store, context| -> Calling<Outcome<ScopeDeletion>> {
             Box::pin(async move { store.delete_variables(&context, &scope, life, MAX_SCOPE_DELETION).await })
         });
@@ -283,6 +313,15 @@ impl Variables {
         let next_cursor = page.items.last().filter(|_| page.more).map(|record| binding.encode(record.key.name.as_str()));
         Ok(VariablePage { items: page.items, next_cursor })
     }
+}
+
+/// The document of a request body, set or patched; `expiry` reads its seconds to live.
+fn document(input: VariableInput, expiry: impl FnOnce(Option<i64>) -> Expiry) -> Result<VariableDocument> {
+    if input.secret == Some(true) {
+        return Err(Error::new(Code::SecretsNotConfigured, "The server has no encryption key, so it keeps no secrets."));
+    }
+    let value = input.value.ok_or_else(|| Error::from(Fault::member("value", FaultKind::MissingMember)))?;
+    Ok(VariableDocument { value, description: input.description, expiry: expiry(input.ttl_seconds) })
 }
 
 /// The 412 of a batch: each name that has another version than expected, with the one that it has.

@@ -301,7 +301,7 @@ impl Call {
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
-    what: String,
+    pub what: String,
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,

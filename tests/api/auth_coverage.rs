@@ -165,7 +165,7 @@ async fn user_cell(operation: &Declared, ada: &Caller) -> Answer {
 /// The user's own scope or session, in a tenant for each operation: nothing is there.
 async fn own_cell(site: &Site, operation: &Declared) -> Answer {
     let id = operation.operation["operationId"].as_str().unwrap();
-    let caller = site.caller(&format!("own-{}-{id}", operation.method), "ada", &all_but(&[]));
+    let caller = site.caller(&format!("own-{}-{id}", operation.method), "ada", &all_but(&["delegate"]));
     operation.call(&caller, Some(OWN)).send().await
 }
 

@@ -15,6 +15,7 @@ on_both_stores!(
     refusals_are_smaller_than_what_they_refuse,
     what_is_no_http_is_a_problem_too,
     a_body_that_waits_to_be_asked_for_is_not_asked_for,
+    broken_escapes_are_refused,
 );
 
 const STATE: &str = "/workflows/order/executions/e1/state";
@@ -150,6 +151,37 @@ async fn bad_paths_are_refused(app: TestApp) {
         let answer = super::raw::get(app.address, target, &app.token("acme", "admin", &["nworkflow-admin"])).await;
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains(expected), "{target}: {answer}");
     }
+}
+
+async fn broken_escapes_are_refused(app: TestApp) {
+    let token = app.token("acme", "admin", &["nworkflow-admin"]);
+    for template in [
+        "/variables/workflow:m/BAD",
+        "/variables/BAD/x",
+        "/variables/BAD",
+        "/sessions/BAD",
+        "/workflows/BAD/executions",
+        "/workflows/order/executions/BAD/state",
+        "/workflows/BAD/executions/e1/state/history/1",
+        "/workflows/order/executions/e1/state/history/BAD",
+        "/workflows/order/executions/e1/checkpoints/BAD",
+        "/errors/BAD",
+    ] {
+        for bad in ["a%", "%", "%2", "%zz", "a%2gb", "%%41", "%ff", "a%+1"] {
+            let target = template.replace("BAD", bad);
+            let answer = super::raw::get(app.address, &target, &token).await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("invalid_path"), "{target}: {answer}");
+        }
+    }
+    let request = format!(
+        "PUT /variables/workflow:m/a% HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: 11\r\nConnection: close\r\n\r\n{{\"value\":1}}"
+    );
+    let answer = super::raw::exchange(app.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("invalid_path"), "{answer}");
+    let ada = app.admin("acme");
+    assert_eq!(ada.get("/variables/workflow:m").send().await.expect(200).json()["items"], serde_json::json!([]));
+    ada.put("/variables/workflow:m/a%25", r#"{"value":1}"#).send().await.expect(201);
 }
 
 async fn bad_headers_are_refused(app: TestApp) {

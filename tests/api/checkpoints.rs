@@ -12,6 +12,7 @@ on_both_stores!(
     lists_are_newest_first_and_paged,
     a_restore_is_a_new_version,
     a_restore_brings_a_deleted_state_back,
+    a_restore_takes_nothing,
     a_fork_begins_an_execution,
     a_deleted_checkpoint_is_gone,
     preconditions_are_about_what_changes,
@@ -164,6 +165,47 @@ async fn a_restore_brings_a_deleted_state_back(app: TestApp) {
     let restored = ada.post(&format!("{CHECKPOINTS}/c1/restore"), "").send().await.expect(200);
     assert_eq!(restored.etag(), "\"3\"");
     assert_eq!(ada.get(STATE).send().await.expect(200).body, restored.body);
+}
+
+async fn a_restore_takes_nothing(app: TestApp) {
+    let ada = with_checkpoint(&app).await;
+    let path = format!("{CHECKPOINTS}/c1/restore");
+    let before = ada.put(STATE, marking(2)).send().await.expect(200);
+    for (body, status, code, pointer) in [
+        (r#"{"marking":{"p":9}}"#, 400, "unknown_member", "#/marking"),
+        (r#"{"a":1,"a":1}"#, 400, "duplicate_member", "#/a"),
+        ("{", 400, "invalid_json", "#"),
+        ("restore it", 400, "invalid_json", "#"),
+        ("[]", 422, "invalid_type", "#"),
+        ("null", 422, "invalid_type", "#"),
+    ] {
+        for key in ["", "k"] {
+            let call = ada.post(&path, body);
+            let call = if key.is_empty() { call } else { call.header("idempotency-key", key) };
+            let problem = call.send().await.problem(status, code).json();
+            assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+        }
+    }
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/merge-patch+json", "application/json; charset=latin-1"] {
+        for body in ["{}", ""] {
+            let call = ada.post(&path, body).without("content-type").header("content-type", kind);
+            call.send().await.problem(415, "unsupported_media_type");
+        }
+    }
+    ada.post(&path, vec![b' '; 1024 * 1024 + 1]).send().await.problem(413, "body_too_large");
+    assert_eq!(ada.get(STATE).send().await.expect(200).body, before.body);
+    for (version, call) in [
+        ada.post(&path, "{}"),
+        ada.post(&path, " { } "),
+        ada.post(&path, ""),
+        ada.call(reqwest::Method::POST, &path),
+        ada.call(reqwest::Method::POST, &path).body("{}").header("idempotency-key", "k"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(call.send().await.expect(200).json()["version"], version + 3);
+    }
 }
 
 async fn a_fork_begins_an_execution(app: TestApp) {

@@ -23,6 +23,7 @@ on_both_stores!(
     a_long_wait_is_told,
     a_client_that_left_is_waited_for,
     quotes_are_not_part_of_the_key,
+    answers_outlive_the_session,
 );
 
 const STATE: &str = "/workflows/order/executions/e1/state";
@@ -251,6 +252,73 @@ async fn quotes_are_not_part_of_the_key(app: TestApp) {
         let longest = format!("{path}{}", "x".repeat(255 - path.len()));
         key(&longest).send().await;
         assert!(is_replayed(&key(&longest).send().await));
+    }
+}
+
+async fn answers_outlive_the_session(app: TestApp) {
+    let caller = |subject: &str| app.bearer(app.token("acme", subject, &["nworkflow-writer"]));
+    let (ada, bob) = (caller("ada"), caller("bob"));
+    let scope = "/variables/session:s1";
+    // A list of versions makes the write a compare-and-set.
+    let versions: Vec<String> = (1..30).map(|version| format!("\"{version}\"")).collect();
+    let versions = versions.join(", ");
+    let calls = |who: &Caller| -> Vec<Call> {
+        let path = |name: &str| format!("{scope}/{name}");
+        let calls = [
+            who.put(&path("a"), r#"{"value":{"a": 1E2 }}"#),
+            who.put(&path("a"), r#"{"value":2}"#).header("if-match", &versions),
+            who.post(&path("n/increment"), r#"{"by":2}"#),
+            who.merge(&path("a"), r#"{"value":3}"#),
+            who.operate(&path("a"), r#"[{"op":"replace","path":"/value","value":[1.0]}]"#),
+            who.call(Method::PATCH, scope).header("content-type", "application/json").body(r#"{"set":{"b":1},"delete":["n"]}"#),
+            who.delete(&path("b")),
+            who.call(Method::DELETE, scope),
+        ];
+        calls.into_iter().enumerate().map(|(index, call)| call.header("idempotency-key", &format!("k{index}"))).collect()
+    };
+    ada.put("/sessions/s1", r#"{"data":1,"ttl_seconds":1000}"#).send().await.expect(201);
+    let mut first = Vec::new();
+    for call in calls(&ada) {
+        let answer = call.send().await;
+        assert!(answer.status.is_success() && !is_replayed(&answer), "{}: {}", answer.what, answer.text());
+        first.push(answer);
+    }
+    // While the session lives, when it has expired, when it was deleted, and when its id is another user's.
+    for life in 0..4 {
+        match life {
+            1 => app.clock.advance_seconds(1000),
+            2 => {
+                ada.put("/sessions/s1", r#"{"data":1}"#).send().await.expect(201);
+                ada.delete("/sessions/s1").send().await.expect(204);
+            }
+            3 => drop(bob.put("/sessions/s1", r#"{"data":1}"#).send().await.expect(201)),
+            _ => {}
+        }
+        for (call, first) in calls(&ada).into_iter().zip(&first) {
+            let again = call.send().await;
+            assert!(is_replayed(&again), "{life} {}: {}", again.what, again.text());
+            assert_eq!((again.status, &again.body, again.header("etag")), (first.status, &first.body, first.header("etag")), "{life}");
+        }
+        // Another request under the key is told so, as ever.
+        let other = keyed(&ada, &format!("{scope}/a"), r#"{"value":9}"#, "k0").send().await;
+        assert_eq!(other.verdict(), (422, "idempotency_key_reused".into()), "{life}");
+        // Whoever has no answer of his own is told nothing, and a key that was refused stays free.
+        let (other, prefix) = if life == 3 { (&ada, "new ") } else { (&bob, "") };
+        for (index, call) in calls(other).into_iter().enumerate() {
+            let call = call.without("idempotency-key").header("idempotency-key", &format!("{prefix}k{index}"));
+            call.send().await.problem(404, "session_not_found");
+        }
+    }
+    // Bob's own session under that id takes his keys, which no refusal has used up.
+    for call in calls(&bob) {
+        let answer = call.send().await;
+        assert!(answer.status.is_success() && !is_replayed(&answer), "{}: {}", answer.what, answer.text());
+    }
+    assert_eq!(bob.get(scope).send().await.expect(200).json()["items"], serde_json::json!([]));
+    // After a day it is as any session that is not there.
+    app.clock.advance_seconds(IDEMPOTENCY_SECONDS + 60);
+    for call in calls(&caller("ada")) {
+        call.send().await.problem(404, "session_not_found");
     }
 }
 

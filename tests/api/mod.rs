@@ -6,6 +6,7 @@ mod bad_input;
 mod checkpoints;
 mod executions;
 mod faults;
+mod headers;
 mod idempotency;
 mod identity;
 mod openapi;

@@ -20,6 +20,7 @@ on_both_stores!(
     the_nearest_scope_is_in_force,
     effective_variables_are_filtered_and_paged,
     permissions_are_apart,
+    a_batch_names_what_is_too_long,
 );
 
 const SCOPE: &str = "/variables/workflow:order";
@@ -128,6 +129,30 @@ async fn bad_batches_are_refused(app: TestApp) {
     // One name less is good.
     let most: serde_json::Map<String, Value> = (0..1000).map(|index| (format!("n{index}"), json!(1))).collect();
     assert_eq!(batch(&ada, SCOPE, json!({"set": most}).to_string()).send().await.expect(200).json()["set"].as_array().unwrap().len(), 1000);
+}
+
+async fn a_batch_names_what_is_too_long(app: TestApp) {
+    let ada = app.admin("acme");
+    let names = |prefix: &str, count: usize| -> Vec<String> { (0..count).map(|index| format!("{prefix}{index}")).collect() };
+    let object = |prefix: &str, count: usize| -> serde_json::Map<String, Value> {
+        names(prefix, count).into_iter().map(|name| (name, json!(0))).collect()
+    };
+    for (body, pointers) in [
+        (json!({"set": object("a", 1001)}), vec!["#/set"]),
+        (json!({"delete": names("a", 1001)}), vec!["#/delete"]),
+        (json!({"if_versions": object("a", 1001)}), vec!["#/if_versions"]),
+        (json!({"set": object("a", 1001), "delete": names("b", 1001)}), vec!["#/set", "#/delete"]),
+        (json!({"set": object("a", 1), "delete": names("b", 1000)}), vec!["#"]),
+        (json!({"set": object("a", 500), "if_versions": object("b", 501)}), vec!["#"]),
+        (json!({"set": object("a", 400), "delete": names("b", 400), "if_versions": object("c", 201)}), vec!["#"]),
+    ] {
+        let problem = batch(&ada, SCOPE, body.to_string()).send().await.problem(422, "too_many_elements").json();
+        let told: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|item| item["pointer"].as_str().unwrap()).collect();
+        assert_eq!((told, &problem["limit"]), (pointers, &json!(1000)), "{problem}");
+    }
+    // The same name in two parts is one name.
+    let most = json!({"set": object("a", 600), "delete": names("b", 400), "if_versions": object("a", 600)});
+    batch(&ada, SCOPE, most.to_string()).send().await.expect(200);
 }
 
 async fn increments_add_up(app: TestApp) {

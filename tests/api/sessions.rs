@@ -15,6 +15,8 @@ on_both_stores!(
     an_extension_adds_to_the_present_expiry,
     a_patch_restarts_the_clock_only_when_it_says_so,
     users_are_apart,
+    nothing_tells_of_another_users_session,
+    a_condition_on_another_users_session_fails,
     a_delegate_acts_for_others,
     an_id_that_is_used_again_inherits_nothing,
     preconditions_compare_versions,
@@ -264,6 +266,96 @@ async fn users_are_apart(app: TestApp) {
     other.post("/sessions", r#"{"session_id":"s1","data":2}"#).send().await.expect(201);
 }
 
+/// All that a client sees of an answer, but for the request's own words.
+fn seen(answer: &Answer, path: &str) -> (u16, String, Vec<(String, String)>) {
+    let headers = answer.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.to_str().unwrap().to_owned()));
+    let mut headers: Vec<_> = headers.filter(|(name, _)| name != "date").collect();
+    headers.sort();
+    (answer.status.as_u16(), answer.text().replace(path, "PATH"), headers)
+}
+
+async fn nothing_tells_of_another_users_session(app: TestApp) {
+    let (ada, bob) = (caller(&app, "ada", "nworkflow-writer"), caller(&app, "bob", "nworkflow-writer"));
+    for id in ["s1", "s2", "s3"] {
+        ada.put(&format!("/sessions/{id}"), r#"{"data":1,"ttl_seconds":1000}"#).send().await.expect(201);
+        ada.put(&format!("/variables/session:{id}/x"), r#"{"value":1}"#).send().await.expect(201);
+    }
+    for version in 2..5 {
+        assert_eq!(ada.put("/sessions/s1", r#"{"data":1,"ttl_seconds":5000}"#).send().await.expect(200).json()["version"], version);
+    }
+    app.clock.advance_seconds(1000);
+    // The first lives, the second has expired, the third was deleted, the fourth never was.
+    ada.put("/sessions/s3", r#"{"data":1}"#).send().await.expect(201);
+    ada.delete("/sessions/s3").send().await.expect(204);
+    let (get, head) = (reqwest::Method::GET, reqwest::Method::HEAD);
+    let asks: [&[(&str, &str)]; 12] = [
+        &[],
+        &[("x-min-version", "1")],
+        &[("x-min-version", "4")],
+        &[("x-min-version", "99")],
+        &[("cache-control", "no-cache")],
+        &[("cache-control", "no-cache"), ("x-min-version", "1")],
+        &[("cache-control", "no-cache"), ("x-min-version", "99")],
+        &[("if-match", "\"4\"")],
+        &[("if-match", "*")],
+        &[("if-match", "*"), ("x-min-version", "99")],
+        &[("if-none-match", "\"4\"")],
+        &[("if-none-match", "*"), ("x-min-version", "1")],
+    ];
+    for path in ["/sessions/ID", "/variables/session:ID/x", "/variables/session:ID", "/effective-variables?session_id=ID"] {
+        for method in [&get, &head] {
+            for ask in asks {
+                let mut answers = Vec::new();
+                // Twice: the second time a cache may know.
+                for id in ["s1", "s2", "s3", "s4", "s1", "s2", "s3", "s4"] {
+                    let path = path.replace("ID", id);
+                    let call = bob.call(method.clone(), &path).header("x-request-id", "r1");
+                    let answer = ask.iter().fold(call, |call, (name, value)| call.header(name, value)).send().await;
+                    answers.push(seen(&answer, path.split('?').next().unwrap()));
+                }
+                let told: std::collections::BTreeSet<_> = answers.iter().collect();
+                assert_eq!(told.len(), 1, "{method} {path} {ask:?}: {told:?}");
+                assert!(matches!(answers[0].0, 404 | 412) && !answers[0].1.contains("current_version"), "{answers:?}");
+            }
+        }
+    }
+    // Who reaches it is told.
+    let older = ada.get("/sessions/s1").header("x-min-version", "99").send().await.problem(412, "version_not_reached");
+    assert_eq!(older.json()["current_version"], 4);
+    // A user's scope says nothing of the user.
+    ada.put("/variables/user:me/x", r#"{"value":1}"#).send().await.expect(201);
+    for ask in asks {
+        let mut told = std::collections::BTreeSet::new();
+        for user in ["ada", "eve", "ada"] {
+            let path = format!("/variables/user:{user}/x");
+            let call = bob.get(&path).header("x-request-id", "r1");
+            told.insert(seen(&ask.iter().fold(call, |call, (name, value)| call.header(name, value)).send().await, &path));
+        }
+        assert_eq!(told.len(), 1, "{ask:?}: {told:?}");
+    }
+}
+
+async fn a_condition_on_another_users_session_fails(app: TestApp) {
+    let (ada, bob) = (caller(&app, "ada", "nworkflow-writer"), caller(&app, "bob", "nworkflow-writer"));
+    let before = ada.put("/sessions/s1", r#"{"data":1}"#).send().await.expect(201);
+    for tags in ["\"1\"", "\"9\"", "*", "\"1\", \"2\""] {
+        for key in [None, Some("k")] {
+            let mut told = Vec::new();
+            for path in ["/sessions/s1", "/sessions/s2"] {
+                let call = bob.put(path, r#"{"data":2}"#).header("if-match", tags).header("x-request-id", "r1");
+                let call = match key {
+                    Some(key) => call.header("idempotency-key", key),
+                    None => call,
+                };
+                told.push(seen(&call.send().await.problem(412, "precondition_failed"), path));
+            }
+            assert_eq!(told[0], told[1], "{tags}");
+        }
+    }
+    bob.put("/sessions/s1", r#"{"data":2}"#).send().await.problem(404, "session_not_found");
+    assert_eq!(ada.get("/sessions/s1").send().await.expect(200).body, before.body);
+}
+
 async fn a_delegate_acts_for_others(app: TestApp) {
     let (ada, bob, engine) =
         (caller(&app, "ada", "nworkflow-writer"), caller(&app, "bob", "nworkflow-writer"), caller(&app, "engine", "nworkflow-engine"));
@@ -378,6 +470,8 @@ async fn bad_sessions_are_refused(app: TestApp) {
     ] {
         let problem = ada.post("/sessions", body).send().await.problem(400, "invalid_id").json();
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+        let is_me = problem["errors"][0]["detail"].as_str().unwrap().contains("`me`");
+        assert_eq!(is_me, body.contains("\"me\""), "{problem}");
         // A save takes neither: the path and the token say them.
         ada.put("/sessions/s1", body).send().await.problem(400, "unknown_member");
     }

@@ -18,6 +18,7 @@ on_both_stores!(
     a_minimal_answer_has_no_body,
     a_read_is_never_older_than_asked,
     head_answers_as_get,
+    the_last_days_are_in_the_future,
 );
 
 const STATE: &str = "/workflows/order/executions/e1/state";
@@ -214,5 +215,20 @@ async fn head_answers_as_get(app: TestApp) {
     assert_eq!(probe.header("content-length"), Some(created.body.len().to_string().as_str()));
     for open in ["/health/live", "/limits", "/openapi.json"] {
         app.anonymous().head(open).send().await.expect(200);
+    }
+}
+
+async fn the_last_days_are_in_the_future(app: TestApp) {
+    let ada = app.admin("acme");
+    ada.put(STATE, r#"{"marking":{}}"#).send().await.expect(201);
+    for time in ["9999-12-31T23:59:59.999999Z", "9999-12-30T23:00:00Z", "9999-12-31T23:59:59-23:00", "9998-01-01T00:00:00Z"] {
+        let refused = ada.get(&format!("{STATE}?at={time}")).send().await.problem(400, "invalid_parameter");
+        assert!(refused.text().contains("in the future"), "{}", refused.text());
+        let list = ada.get(&format!("/workflows/order/executions?updated_after={time}")).send().await.expect(200);
+        assert_eq!(list.json()["items"], serde_json::json!([]));
+    }
+    for time in ["10000-01-01T00:00:00Z", "9999-12-32T00:00:00Z", "9999-12-31T23:59:59"] {
+        let refused = ada.get(&format!("{STATE}?at={time}")).send().await.problem(400, "invalid_parameter");
+        assert!(refused.text().contains("must be a time"), "{}", refused.text());
     }
 }

@@ -16,6 +16,8 @@ on_both_stores!(
     a_page_ends_early_when_it_is_large,
     a_variable_is_gone_at_its_instant,
     secrets_are_refused,
+    a_patch_makes_no_secret_in_the_clear,
+    a_patch_sees_what_a_set_takes,
     deletes_leave_a_version,
 );
 
@@ -174,6 +176,72 @@ async fn secrets_are_refused(app: TestApp) {
     ada.put("/variables/global/x", r#"{"value":"hush","secret":true}"#).send().await.problem(422, "secrets_not_configured");
     ada.get("/variables/global/x").send().await.problem(404, "variable_not_found");
     ada.put("/variables/global/x", r#"{"value":"open","secret":false}"#).send().await.expect(201);
+}
+
+async fn a_patch_makes_no_secret_in_the_clear(app: TestApp) {
+    let ada = app.admin("acme");
+    let path = "/variables/global/x";
+    let before = ada.put(path, r#"{"value":"open","description":"d"}"#).send().await.expect(201);
+    for patch in [r#"{"value":"hush","secret":true}"#, r#"{"secret":true}"#] {
+        ada.merge(path, patch).send().await.problem(422, "secrets_not_configured");
+        ada.merge(path, patch).header("idempotency-key", "k").send().await.problem(422, "secrets_not_configured");
+        let bare = ada.merge(path, patch).without("content-type").header("content-type", "application/json");
+        bare.send().await.problem(422, "secrets_not_configured");
+    }
+    for patch in [
+        r#"[{"op":"add","path":"/secret","value":true},{"op":"replace","path":"/value","value":"hush"}]"#,
+        r#"[{"op":"replace","path":"/secret","value":true}]"#,
+        r#"[{"op":"replace","path":"","value":{"value":"hush","secret":true}}]"#,
+    ] {
+        ada.operate(path, patch).send().await.problem(422, "secrets_not_configured");
+    }
+    ada.merge(path, r#"{"secret":"yes"}"#).send().await.problem(422, "invalid_type");
+    let after = ada.get(path).header("cache-control", "no-cache").send().await.expect(200);
+    assert_eq!((&after.body, after.etag()), (&before.body, "\"1\""));
+    // What is no secret may say so.
+    ada.merge(path, r#"{"secret":false,"value":1}"#).send().await.expect(200);
+    ada.operate(path, r#"[{"op":"test","path":"/secret","value":false},{"op":"remove","path":"/secret"}]"#).send().await.expect(200);
+    ada.merge(path, r#"{"secret":null}"#).send().await.expect(200);
+}
+
+async fn a_patch_sees_what_a_set_takes(app: TestApp) {
+    let ada = app.admin("acme");
+    let path = "/variables/workflow:w/x";
+    let begin = || ada.put(path, r#"{"value":{"a": 1E2 },"description":"d","ttl_seconds":600}"#).send();
+    let ends = |answer: &super::app::Answer| answer.json()["expires_at"].as_str().map(str::to_owned);
+    let begun = begin().await.expect(201);
+    app.clock.advance_seconds(100);
+    // Nothing about the time to live: the variable ends when it was to end.
+    for patch in [
+        r#"[{"op":"test","path":"/ttl_seconds","value":600},{"op":"add","path":"/value/b","value":1}]"#,
+        r#"[{"op":"test","path":"","value":{"value":{"a":100,"b":1},"description":"d","ttl_seconds":600,"secret":false}}]"#,
+    ] {
+        let patched = ada.operate(path, patch).send().await;
+        if patched.status == 409 {
+            // After the first patch less than what was asked for is left.
+            assert_eq!(patched.verdict(), (409, "patch_test_failed".into()));
+            let rest = patch.replace("600", "500");
+            assert_eq!(ends(&ada.operate(path, rest).send().await.expect(200)), ends(&begun));
+            continue;
+        }
+        assert!(patched.status == 200 && patched.text().contains("1E2"), "{}", patched.text());
+        assert_eq!(ends(&patched), ends(&begun));
+    }
+    assert_eq!(ends(&ada.merge(path, r#"{"description":"e"}"#).send().await.expect(200)), ends(&begun));
+    // Both kinds of patch take it away, and both start the clock anew.
+    for is_merge in [true, false] {
+        begin().await.expect(200);
+        let patch = |merge: &str, operations: &str| {
+            if is_merge { ada.merge(path, merge).send() } else { ada.operate(path, operations).send() }
+        };
+        let longer = patch(r#"{"ttl_seconds":600}"#, r#"[{"op":"replace","path":"/ttl_seconds","value":600}]"#).await.expect(200);
+        assert!(ends(&longer) > ends(&begun), "{}", longer.text());
+        let forever = patch(r#"{"ttl_seconds":null}"#, r#"[{"op":"remove","path":"/ttl_seconds"}]"#).await.expect(200);
+        assert!(ends(&forever).is_none() && forever.json()["description"] == "d", "{}", forever.text());
+        ada.operate(path, r#"[{"op":"remove","path":"/ttl_seconds"}]"#).send().await.problem(422, "patch_not_applicable");
+        let timed = patch(r#"{"ttl_seconds":60}"#, r#"[{"op":"add","path":"/ttl_seconds","value":60}]"#).await.expect(200);
+        assert!(ends(&timed).is_some(), "{}", timed.text());
+    }
 }
 
 async fn deletes_leave_a_version(app: TestApp) {

@@ -31,7 +31,7 @@ const RESTORE: &[Permission] = &[Permission::CheckpointsRead, Permission::States
 pub(in crate::http) fn add(api: Api) -> Api {
     api.route(
         routes!(create_checkpoint),
-        Operation::guarded(WRITE).acts().takes_json().refuses(PATH).refuses(DOCUMENT).refuses(&[
+        Operation::guarded(WRITE).acts().takes_optional_json().refuses(PATH).refuses(DOCUMENT).refuses(&[
             Code::TextTooLong,
             Code::CheckpointExists,
             Code::StateNotFound,
@@ -41,7 +41,10 @@ pub(in crate::http) fn add(api: Api) -> Api {
     .route(routes!(list_checkpoints), Operation::guarded(READ).reads().refuses(&[Code::InvalidCursor]))
     .route(routes!(get_checkpoint), Operation::guarded(READ).reads_one("headCheckpoint").refuses(PATH).refuses(&[Code::CheckpointNotFound]))
     .route(routes!(delete_checkpoint), Operation::guarded(WRITE).writes().refuses(PATH).refuses(&[Code::CheckpointNotFound]))
-    .route(routes!(restore_checkpoint), Operation::guarded(RESTORE).writes().refuses(PATH).refuses(&[Code::CheckpointNotFound]))
+    .route(
+        routes!(restore_checkpoint),
+        Operation::guarded(RESTORE).writes().takes_optional_json().refuses(PATH).refuses(&[Code::CheckpointNotFound]),
+    )
     .route(
         routes!(fork_checkpoint),
         Operation::guarded(RESTORE).acts().takes_json().refuses(PATH).refuses(&[Code::CheckpointNotFound, Code::ExecutionExists]),
@@ -66,6 +69,11 @@ struct CheckpointWrite {
     #[schema(required = false, nullable = false)]
     state: Option<StateWrite>,
 }
+
+/// What a restore takes: nothing.
+#[derive(ToSchema)]
+#[schema(example = json!({}))]
+struct RestoreWrite {}
 
 /// The execution that a fork begins.
 #[derive(ToSchema)]
@@ -268,12 +276,14 @@ async fn delete_checkpoint(
 ///
 /// What it keeps becomes the current state, as a new version; also of a deleted state. Preconditions are about the state.
 #[utoipa::path(post, path = "/workflows/{workflow_id}/executions/{execution_id}/checkpoints/{checkpoint_id}/restore", operation_id = "restoreCheckpoint",
-    tag = "Checkpoints", responses((status = 200, description = "Restored", body = StateView)))]
+    tag = "Checkpoints", request_body(content = RestoreWrite, content_type = "application/json"),
+    responses((status = 200, description = "Restored", body = StateView)))]
 async fn restore_checkpoint(
     FromState(state): FromState<AppState>,
     CheckpointPath(key): CheckpointPath,
-    write: Write<NoBody>,
+    write: Write<SmallBody>,
 ) -> Result<Response> {
+    write.read_or_empty(nothing).await?;
     Ok(answer::written(state.services.checkpoints.restore(&write.request, key).await?, write.minimal))
 }
 
@@ -290,6 +300,11 @@ async fn fork_checkpoint(
 ) -> Result<Response> {
     let target = write.read(fork_target).await?;
     Ok(answer::written(state.services.checkpoints.fork(&write.request, key, target).await?, write.minimal))
+}
+
+fn nothing(body: &str) -> Result<()> {
+    let faults = Object::read(body)?.unknown();
+    if faults.is_empty() { Ok(()) } else { Err(Error::from(faults)) }
 }
 
 fn fork_target(body: &str) -> Result<ExecutionId> {

@@ -2,7 +2,7 @@
 
 use axum::extract::State as FromState;
 use axum::response::{Html, IntoResponse as _, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use utoipa_axum::routes;
 
 use crate::error::Code;
@@ -18,7 +18,7 @@ pub(in crate::http) fn add(api: Api) -> Api {
 }
 
 fn document(text: bytes::Bytes) -> Response {
-    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "private, no-cache")], text).into_response()
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// Get the API document

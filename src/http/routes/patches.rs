@@ -49,9 +49,12 @@ pub(in crate::http) struct VariableMergePatch {
     /// What the variable is for.
     #[schema(required = false, nullable = false, max_length = 1024)]
     description: Option<String>,
-    /// Seconds until the variable is gone, from now on; left out: as before.
+    /// Seconds until the variable is gone, from now on; left out: as before; `null`: it stays.
     #[schema(required = false, nullable = false, minimum = 1, maximum = 315_360_000)]
     ttl_seconds: Option<i64>,
+    /// Whether the value is kept encrypted and never shown. Refused while the server has no encryption key.
+    #[schema(required = false, nullable = false)]
+    secret: Option<bool>,
 }
 
 /// A JSON Patch (RFC 6902): at most 1000 operations, all or none. This example is one for a state.

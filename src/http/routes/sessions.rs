@@ -34,13 +34,13 @@ pub(in crate::http) fn add(api: Api) -> Api {
     let guarded = |permissions| Operation::guarded(permissions).also(Permission::Delegate, FOR_OTHERS);
     api.route(
         routes!(create_session),
-        guarded(WRITE).acts().takes_json().refuses(&[Code::OutOfRange, Code::InvalidId, Code::SessionExists]),
+        guarded(WRITE).acts().tells_expiry().takes_json().refuses(&[Code::OutOfRange, Code::InvalidId, Code::SessionExists]),
     )
-    .route(routes!(put_session), guarded(WRITE).writes().takes_json().refuses(PATH).refuses(DOCUMENT))
-    .route(routes!(patch_session), guarded(WRITE).writes().takes_patch().refuses(PATH).refuses(DOCUMENT))
-    .route(routes!(get_session), guarded(READ).reads_one("headSession").refuses(PATH).refuses(&[Code::SessionNotFound]))
+    .route(routes!(put_session), guarded(WRITE).writes().tells_expiry().takes_json().refuses(PATH).refuses(DOCUMENT))
+    .route(routes!(patch_session), guarded(WRITE).writes().tells_expiry().takes_patch().refuses(PATH).refuses(DOCUMENT))
+    .route(routes!(get_session), guarded(READ).reads_one("headSession").tells_expiry().refuses(PATH).refuses(&[Code::SessionNotFound]))
     .route(routes!(delete_session), guarded(WRITE).writes().refuses(PATH).refuses(&[Code::SessionNotFound]))
-    .route(routes!(extend_session), guarded(WRITE).writes().takes_json().refuses(PATH).refuses(DOCUMENT))
+    .route(routes!(extend_session), guarded(WRITE).writes().tells_expiry().takes_json().refuses(PATH).refuses(DOCUMENT))
     .route(routes!(list_sessions), guarded(READ).reads().refuses(&[Code::InvalidCursor]))
 }
 
@@ -218,10 +218,11 @@ async fn put_session(FromState(state): FromState<AppState>, SessionPath(id): Ses
 /// Patch a session
 ///
 /// The patch applies to what a save takes: `data`, `ttl_seconds`, `sliding`, `max_ttl_seconds`. Its clock starts again only when the patch
-/// names `ttl_seconds`. What is not touched keeps its bytes.
+/// names `ttl_seconds`. What is not touched keeps its bytes. A merge patch cannot store `null`, which removes a member; a JSON Patch can.
 #[utoipa::path(patch, path = "/sessions/{session_id}", operation_id = "patchSession", tag = "Sessions",
     request_body(content(
         (SessionMergePatch = "application/merge-patch+json"),
+        (SessionMergePatch = "application/json"),
         (JsonPatch = "application/json-patch+json", example = json!([{"op": "replace", "path": "/data/step", "value": 3}, {"op": "add", "path": "/data/cart", "value": ["book"]}])))),
     responses((status = 200, description = "Patched", body = SessionView)))]
 async fn patch_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallPatch>) -> Result<Response> {

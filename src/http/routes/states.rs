@@ -265,6 +265,7 @@ async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StateP
 #[utoipa::path(patch, path = "/workflows/{workflow_id}/executions/{execution_id}/state", operation_id = "patchState", tag = "States",
     request_body(content(
         (StateMergePatch = "application/merge-patch+json"),
+        (StateMergePatch = "application/json"),
         (JsonPatch = "application/json-patch+json"))),
     responses((status = 200, description = "Patched", body = StateView)))]
 async fn patch_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StatePatch>) -> Result<Response> {

@@ -75,7 +75,7 @@ pub(in crate::http) fn add(api: Api) -> Api {
             .also(Permission::VariablesGlobalWrite, FOR_GLOBAL)
             .also(Permission::Delegate, FOR_OTHERS)
             .writes()
-            .takes_json()
+            .takes_optional_json()
             .refuses(PATH)
             .refuses(&[Code::OutOfRange, Code::NotANumber, Code::ScopeNotFound, Code::SessionNotFound]),
     )
@@ -187,11 +187,12 @@ async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): 
 
 /// Patch a variable
 ///
-/// The patch applies to what a set takes: `value`, `description`, `ttl_seconds`. A time to live that the patch does not name goes on. What is
-/// not touched keeps its bytes. A merge patch cannot store `null`; a JSON Patch can.
+/// The patch applies to what a set takes: `value`, `description`, `ttl_seconds` (of a variable that has one: the seconds that it had to live
+/// when it was written) and `secret`. A time to live that the patch does not name goes on. What is not touched keeps its bytes. A merge patch cannot store `null`; a JSON Patch can.
 #[utoipa::path(patch, path = "/variables/{scope}/{name}", operation_id = "patchVariable", tag = "Variables",
     request_body(content(
         (VariableMergePatch = "application/merge-patch+json"),
+        (VariableMergePatch = "application/json"),
         (JsonPatch = "application/json-patch+json", example = json!([{"op": "test", "path": "/value/country", "value": "DE"}, {"op": "replace", "path": "/value/rate", "value": 0.21}])))),
     responses((status = 200, description = "Patched", body = VariableView)))]
 async fn patch_variable(

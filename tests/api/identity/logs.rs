@@ -299,3 +299,62 @@ async fn every_use_of_delegation_is_logged_with_both_identities() {
     let requests = lines.iter().filter(|line| line["message"] == "request" && line["subject"] == "engine-1");
     assert!(requests.clone().all(|line| line["client"] == "development") && requests.count() == 9);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_use_of_another_users_session_is_logged() {
+    let process = Process::start(&["dev"], &[("NWORKFLOW__LOG__FORMAT", "json")]).await;
+    let bearer = |subject: &str, role: &str| format!("Bearer {}", development_token(&process, subject, role));
+    let call = async |token: &str, method: Method, path: &str, id: &str, more: &[(&str, &str)], body: &str| {
+        let headers = [&[("authorization", token), ("content-type", "application/json"), ("x-request-id", id)], more].concat();
+        process.call(method, path, &headers, body.to_owned()).await.as_u16()
+    };
+    let (engine, ada, bob) = (bearer("engine-1", "nworkflow-engine"), bearer("ada", "nworkflow-writer"), bearer("bob", "nworkflow-writer"));
+    let (data, stale) = (r#"{"data":1}"#, [("if-match", "\"99\"")]);
+    assert_eq!(call(&ada, Method::PUT, "/sessions/a", "by-ada", &[], data).await, 201);
+    assert_eq!(call(&bob, Method::PUT, "/sessions/b", "by-bob", &[], data).await, 201);
+    assert_eq!(call(&engine, Method::PUT, "/sessions/own", "own", &[], data).await, 201);
+    let both = ["ada", "bob"].as_slice();
+    let mut wanted = Vec::new();
+    for (id, method, path, more, body, status, owners) in [
+        ("begin", Method::POST, "/sessions", [].as_slice(), r#"{"session_id":"c","data":1,"owner":"ada"}"#, 201, ["ada"].as_slice()),
+        ("read", Method::GET, "/sessions/a", &[], "", 200, &["ada"]),
+        ("min", Method::GET, "/sessions/a", &[("x-min-version", "99")], "", 412, &["ada"]),
+        ("put", Method::PUT, "/sessions/a", &[], data, 200, &["ada"]),
+        ("merge", Method::PATCH, "/sessions/a", &[], data, 200, &["ada"]),
+        ("extend", Method::POST, "/sessions/a/extend", &[], r#"{"additional_seconds":1}"#, 200, &["ada"]),
+        ("variable", Method::PUT, "/variables/session:a/x", &[], r#"{"value":1}"#, 201, &["ada"]),
+        ("effective", Method::GET, "/effective-variables?session_id=a", &[], "", 200, &["ada"]),
+        ("list", Method::GET, "/sessions", &[], "", 200, both),
+        ("page", Method::GET, "/sessions?limit=1", &[], "", 200, &["ada"]),
+        // A refusal that tells of the session.
+        ("stale-put", Method::PUT, "/sessions/b", &stale, data, 412, &["bob"]),
+        ("stale-patch", Method::PATCH, "/sessions/b", &stale, data, 412, &["bob"]),
+        ("stale-extend", Method::POST, "/sessions/b/extend", &stale, r#"{"additional_seconds":1}"#, 412, &["bob"]),
+        ("stale-delete", Method::DELETE, "/sessions/b", &stale, "", 412, &["bob"]),
+        ("delete", Method::DELETE, "/sessions/b", &[("idempotency-key", "k")], "", 204, &["bob"]),
+        // No uses: a stored answer, what is not there, and the own session.
+        ("again", Method::DELETE, "/sessions/b", &[("idempotency-key", "k")], "", 204, &[]),
+        ("gone", Method::DELETE, "/sessions/b", &[], "", 404, &[]),
+        ("none", Method::PUT, "/sessions/none", &stale, data, 412, &[]),
+        ("own-stale", Method::PUT, "/sessions/own", &stale, data, 412, &[]),
+        ("own-read", Method::GET, "/sessions/own", &[], "", 200, &[]),
+        ("own-delete", Method::DELETE, "/sessions/own", &[], "", 204, &[]),
+    ] {
+        assert_eq!(call(&engine, method, path, id, more, body).await, status, "{id}");
+        wanted.extend(owners.iter().map(|owner| (id.to_owned(), (*owner).to_owned())));
+    }
+    // Whoever may not act for others uses nothing.
+    assert_eq!(call(&bob, Method::GET, "/sessions/a", "refused", &[], "").await, 404);
+    assert_eq!(call(&bob, Method::PUT, "/sessions/a", "refused-put", &stale, data).await, 412);
+    assert_eq!(call(&bob, Method::GET, "/sessions", "own-list", &[], "").await, 200);
+    process.finish(&development_token(&process, "last", "nworkflow-reader")).await;
+
+    let lines = process.lines();
+    let uses = lines.iter().filter(|line| line["message"] == "acted for another user");
+    let text = |line: &Value, member: &str| line[member].as_str().unwrap_or_default().to_owned();
+    let mut told: Vec<_> = uses.map(|line| ((text(line, "request_id"), text(line, "on_behalf_of")), text(line, "subject"))).collect();
+    assert!(told.iter().all(|(_, subject)| subject == "engine-1"), "{told:?}");
+    told.sort();
+    wanted.sort();
+    assert_eq!(told.into_iter().map(|(told, _)| told).collect::<Vec<_>>(), wanted);
+}
