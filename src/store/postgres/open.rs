@@ -1,7 +1,6 @@
 //! Opening the store: making the database ready, testing it, and building the pool.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
@@ -10,13 +9,15 @@ use sqlx::postgres::PgConnection;
 use super::epoch::Epoch;
 use super::error::OpenError;
 use super::gate::Gate;
+use super::group::{GroupLimits, Groups};
 use super::observer::Observer;
 use super::sweep::{self, Sweeper};
-use super::work::KnownTenants;
+use super::work::Runner;
 use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
 use crate::domain::clock::Clock;
 use crate::domain::commit::CommitObserver;
+use crate::lifecycle::Lifecycle;
 use crate::store::migrate::MigrationReport;
 
 /// How much longer than the server's own time limit an answer is waited for.
@@ -34,11 +35,18 @@ pub enum OpenMode {
 
 impl PostgresStore {
     /// Makes the database ready as far as `mode` allows, tests that the server's role cannot bypass row level security and that commits
-    /// are durable, and opens the pool. `observer` hears of every write.
+    /// are durable, and opens the pool. Its lanes run as tasks of `lifecycle` until [`Store::close`](crate::store::Store::close), or until
+    /// the store is dropped. `observer` hears of every write.
     ///
     /// # Errors
     /// The database cannot be reached, is not migrated, or fails the test. Each is a sentence for the operator.
-    pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode, observer: Arc<dyn CommitObserver>) -> Result<Self, OpenError> {
+    pub async fn open(
+        config: &DatabaseConfig,
+        clock: Clock,
+        mode: OpenMode,
+        lifecycle: &Lifecycle,
+        observer: Arc<dyn CommitObserver>,
+    ) -> Result<Self, OpenError> {
         let role = prepare(config, mode).await?;
         let login = connect::login(config)?;
         let settings = connect::Settings::new(config, role.as_deref());
@@ -50,19 +58,12 @@ impl PostgresStore {
         let budget = Duration::from(config.sweep_timeout_ms);
         let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
         let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping), budget);
-        Ok(Self {
-            health: connect::pool(config, 1, login.clone(), settings.clone()),
-            pool: connect::pool(config, config.pool_size, login, settings),
-            gate: Gate::new(config.lock_timeout_ms.into()),
-            clock,
-            answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
-            tenants: KnownTenants::default(),
-            epoch: Mutex::new(epoch),
-            observer: Observer::new(observer),
-            sweeper,
-            groups: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-        })
+        let health = connect::pool(config, 1, login.clone(), settings.clone());
+        let pool = connect::pool(config, config.pool_size, login, settings);
+        let answer_limit = Duration::from(config.statement_timeout_ms) + GRACE;
+        let runner = Arc::new(Runner::new(pool, clock, answer_limit, epoch, Observer::new(observer)));
+        let groups = Groups::start(&runner, GroupLimits::of(config), lifecycle);
+        Ok(Self { runner, health, gate: Gate::new(config.lock_timeout_ms.into()), groups, sweeper })
     }
 }
 

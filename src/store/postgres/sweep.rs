@@ -140,7 +140,7 @@ impl Sweeper {
 impl PostgresStore {
     /// One step of housekeeping.
     pub(super) async fn sweep_step(&self, task: SweepTask, limits: SweepLimits) -> Result<Swept> {
-        let swept = self.sweeper.step(task, limits, self.clock.offset_microseconds()).await;
+        let swept = self.sweeper.step(task, limits, self.runner.clock.offset_microseconds()).await;
         swept.map_err(|failure| match failure {
             // An outcome does not matter here: the next step sees it.
             Failure::Store(error) => error,
