@@ -4,6 +4,7 @@ use std::future::Future as _;
 use std::task::Poll;
 
 use super::*;
+use crate::postgres_memory::{checkpoint, new_checkpoint};
 use nworkflow_state::store::Lookup;
 use sqlx::Executor as _;
 
@@ -204,4 +205,40 @@ async fn lanes_end_with_their_store() {
     drop(store);
     lifecycle.finished().await;
     assert_eq!(ear.told("committed"), ["acme e 1"], "what was queued is written all the same");
+}
+
+#[tokio::test]
+async fn groups_leave_connections_to_others() {
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig {
+        pool_size: 4,
+        lock_timeout_ms: Milliseconds(60_000),
+        statement_timeout_ms: Milliseconds(60_000),
+        ..one_lane(database.config())
+    };
+    let store = open(&config, &Arc::default()).await;
+    let tenants: Vec<WriteContext> = (0..12).map(|number| context(&format!("tenant{number}"))).collect();
+    let mut other = database.superuser().await;
+    other.execute("BEGIN; LOCK TABLE execution_state").await.unwrap();
+    let writing = join_all(tenants.iter().map(|tenant| put(&store, tenant, "e", Expected::Any)));
+    let reading = join_all(tenants.iter().map(|tenant| async { store.get_state(&tenant.tenant, &state("e")).await }));
+    let others = async {
+        wait_for_locks(&database, 3).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(wait_for_locks(&database, 3).await, 3, "three quarters of the pool");
+        let context = context("one-more");
+        store.create_checkpoint(&context, &checkpoint("e", "c"), &new_checkpoint(false)).await.map(drop)
+    };
+    let (written, found, checkpointed) = tokio::join!(biased; writing, reading, async {
+        let blocked = tokio::join!(biased; others, async {
+            // The fourth connection is free for what is no group, which then waits for the same lock.
+            wait_for_locks(&database, 4).await;
+            other.execute("ROLLBACK").await.unwrap();
+        });
+        blocked.0
+    });
+    checkpointed.unwrap();
+    assert_eq!(versions(written), [1; 12]);
+    assert!(found.into_iter().all(|found| found.is_ok()));
+    store.close().await;
 }

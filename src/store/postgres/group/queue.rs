@@ -219,3 +219,183 @@ impl<R: Grouped> Queue<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::super::super::failure::Failure;
+    use super::super::super::work::Runner;
+    use super::*;
+
+    /// A request of a tenant (its first letter), with a key and perhaps an idempotency key.
+    #[derive(Debug)]
+    struct Asked<const WRITES: bool> {
+        tenant: TenantId,
+        key: char,
+        idempotency: Option<u128>,
+    }
+
+    impl<const WRITES: bool> Grouped for Asked<WRITES> {
+        type Answer = ();
+        type Key = char;
+        const TABLE: &'static str = "nothing";
+        const WRITES: bool = WRITES;
+        const TOGETHER: usize = 1;
+
+        fn tenant(&self) -> &TenantId {
+            &self.tenant
+        }
+
+        fn key(&self) -> &char {
+            &self.key
+        }
+
+        fn idempotency(&self) -> Option<Uuid> {
+            self.idempotency.map(Uuid::from_u128)
+        }
+
+        fn bytes(&self) -> usize {
+            1
+        }
+
+        async fn run(_: &Runner, _: &TenantId, rows: &[Self]) -> std::result::Result<Vec<()>, Failure> {
+            Ok(rows.iter().map(|_| ()).collect())
+        }
+    }
+
+    struct Bench<const WRITES: bool> {
+        queue: Queue<Asked<WRITES>>,
+        places: Arc<Semaphore>,
+        answers: Vec<oneshot::Receiver<Result<()>>>,
+        limits: GroupLimits,
+        now: Instant,
+    }
+
+    impl<const WRITES: bool> Bench<WRITES> {
+        fn new() -> Self {
+            let config = crate::config::load(&crate::config::Source::default()).unwrap().database;
+            let (limits, places) = (GroupLimits::of(&config), Arc::new(Semaphore::new(100)));
+            Self { queue: Queue::new(), places, answers: Vec::new(), limits, now: Instant::now() }
+        }
+
+        fn push(&mut self, tenant: &str, key: char, idempotency: Option<u128>) {
+            let (reply, answer) = oneshot::channel();
+            self.answers.push(answer);
+            let row = Asked { tenant: TenantId::parse(tenant).unwrap(), key, idempotency };
+            let place = Arc::clone(&self.places).try_acquire_owned().unwrap();
+            self.queue.push(Job { row, reply, queued_at: self.now, begun: Begun::default(), place });
+        }
+
+        /// The keys of the next group, with its ticket.
+        fn next(&mut self) -> Option<(String, Ticket<char>)> {
+            let group = self.queue.next_group(self.now, &self.limits)?;
+            assert!(group.rows.iter().all(|row| row.tenant == group.tenant));
+            Some((group.rows.iter().map(|row| row.key).collect(), group.ticket))
+        }
+
+        fn keys(&mut self) -> Option<String> {
+            self.next().map(|(keys, _)| keys)
+        }
+    }
+
+    #[test]
+    fn a_name_is_in_one_group_at_a_time_and_order_is_kept() {
+        let mut bench = Bench::<true>::new();
+        for (key, idempotency) in [('a', None), ('a', Some(1)), ('b', Some(1)), ('b', None), ('c', None), ('a', None)] {
+            bench.push("acme", key, idempotency);
+        }
+        // The second a waits for the first one, the first b for its idempotency key, the second b for the first one.
+        let (keys, first) = bench.next().unwrap();
+        assert_eq!(keys, "ac");
+        // Nothing that is free: a group beside this one may have others, and later ones.
+        bench.now += PATIENCE;
+        assert_eq!(bench.keys(), None);
+        bench.push("acme", 'd', None);
+        bench.push("acme", 'b', None);
+        let (keys, beside) = bench.next().unwrap();
+        assert_eq!(keys, "d");
+        bench.queue.end(&first);
+        bench.now += PATIENCE;
+        let (keys, second) = bench.next().unwrap();
+        assert_eq!(keys, "a");
+        bench.queue.end(&second);
+        bench.queue.end(&beside);
+        let (keys, third) = bench.next().unwrap();
+        assert_eq!(keys, "ba");
+        bench.queue.end(&third);
+        let (keys, fourth) = bench.next().unwrap();
+        assert_eq!(keys, "b");
+        bench.queue.end(&fourth);
+        assert_eq!(bench.keys().as_deref(), Some("b"));
+        assert!(bench.queue.is_empty());
+        assert_eq!(bench.places.available_permits(), 100);
+    }
+
+    #[test]
+    fn a_tenant_has_one_group_at_work_until_it_takes_long() {
+        let mut bench = Bench::<true>::new();
+        bench.push("acme", 'a', None);
+        let (_, ticket) = bench.next().unwrap();
+        bench.push("acme", 'b', None);
+        assert_eq!(bench.keys(), None);
+        assert_eq!(bench.queue.next_patience(bench.now), Some(bench.now + PATIENCE));
+        // Others do not wait for him, each in his turn.
+        bench.push("other", 'a', None);
+        bench.push("third", 'a', None);
+        let tenants = [bench.next().unwrap().1.tenant, bench.next().unwrap().1.tenant];
+        assert_eq!(tenants.map(|tenant| tenant.to_string()), ["other", "third"]);
+        bench.queue.end(&ticket);
+        assert_eq!(bench.keys().as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_group_has_limits() {
+        let mut bench = Bench::<true>::new();
+        bench.limits.rows = 3;
+        "abcdefg".chars().for_each(|key| bench.push("acme", key, None));
+        let (keys, ticket) = bench.next().unwrap();
+        assert_eq!(keys, "abc");
+        bench.queue.end(&ticket);
+        bench.limits.bytes = 2;
+        let (keys, ticket) = bench.next().unwrap();
+        assert_eq!(keys, "de");
+        bench.queue.end(&ticket);
+        bench.limits.bytes = 0;
+        assert_eq!(bench.keys().as_deref(), Some("f"), "one at least");
+    }
+
+    #[test]
+    fn reads_of_one_key_share_and_those_that_left_are_gone() {
+        let mut bench = Bench::<false>::new();
+        "aab".chars().for_each(|key| bench.push("acme", key, None));
+        bench.answers.remove(1);
+        let (keys, ticket) = bench.next().unwrap();
+        assert_eq!(keys, "ab");
+        bench.queue.end(&ticket);
+        bench.push("acme", 'c', None);
+        bench.answers.clear();
+        assert_eq!(bench.keys(), None);
+        assert!(bench.queue.is_empty() && bench.queue.lines.is_empty());
+    }
+
+    #[test]
+    fn what_has_waited_for_too_long_goes() {
+        let mut bench = Bench::<true>::new();
+        bench.push("acme", 'a', None);
+        let (_, ticket) = bench.next().unwrap();
+        let first = bench.now;
+        bench.push("acme", 'a', None);
+        bench.push("other", 'x', None);
+        bench.now += PATIENCE / 2;
+        bench.push("acme", 'a', Some(1));
+        assert_eq!(bench.queue.oldest(), Some(first));
+        assert_eq!(bench.queue.expire(first).len(), 2);
+        assert_eq!((bench.queue.oldest(), bench.places.available_permits()), (Some(bench.now), 99));
+        bench.queue.end(&ticket);
+        assert_eq!(bench.keys().as_deref(), Some("a"));
+        assert!(bench.queue.is_empty());
+    }
+}
