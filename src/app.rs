@@ -169,7 +169,7 @@ pub async fn open_store(
         return Ok(Arc::new(SqliteStore::open(&config.data_dir, &config.embedded, clock, &lifecycle.apart(), observer).await?));
     }
     let mode = if options.development { OpenMode::Development } else { OpenMode::Serve };
-    Ok(Arc::new(PostgresStore::open_watched(&config.database, clock, mode, observer, life).await?))
+    Ok(Arc::new(PostgresStore::open_watched(&config.database, clock, mode, &lifecycle.apart(), observer, life).await?))
 }
 
 /// Migrates the configured store, grants to the server's role, and says what was done.

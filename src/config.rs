@@ -102,6 +102,11 @@ pub struct DatabaseConfig {
     pub statement_timeout_ms: Milliseconds,
     pub lock_timeout_ms: Milliseconds,
     pub idle_in_transaction_timeout_ms: Milliseconds,
+    pub queue_capacity: usize,
+    pub queue_timeout_ms: Milliseconds,
+    pub lanes: usize,
+    pub group_writes: usize,
+    pub group_bytes: usize,
     pub sweep_timeout_ms: Milliseconds,
 }
 

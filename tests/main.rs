@@ -28,6 +28,8 @@ mod model;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod postgres_groups;
+#[cfg(test)]
 mod postgres_memory;
 #[cfg(test)]
 mod postgres_plans;

@@ -14,8 +14,9 @@ use nworkflow_state::domain::commit::{Change, CommitObserver, Objection, Resourc
 use nworkflow_state::domain::id::{CheckpointId, ExecutionId, SessionId, TenantId, UserId, VariableName, WorkflowId};
 use nworkflow_state::domain::session::{Reach, SessionDocument, SessionRecord};
 use nworkflow_state::domain::state::{Operation, StateDocument, StateKey};
-use nworkflow_state::domain::variable::{BatchOutcome, Scope, VariableBatch};
+use nworkflow_state::domain::variable::{BatchOutcome, Number, Scope, VariableBatch, VariableKey};
 use nworkflow_state::domain::version::{Expected, Version};
+use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::postgres::{OpenMode, PostgresStore};
 use nworkflow_state::store::{Outcome, Store, StoreError, WriteContext};
 use sqlx::Row as _;
@@ -258,7 +259,7 @@ async fn the_observer_hears_the_end_of_every_commit() {
     let config = config_of(format!("postgres://{APP}@{}/{}", proxy.address(), database.name()));
     let ear = Arc::new(Ear::default());
     let observer = Arc::clone(&ear) as Arc<dyn CommitObserver>;
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, observer).await.unwrap();
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, &Lifecycle::new(), observer).await.unwrap();
     let acme = context("acme");
     let put = async || store.put_state(&acme, &state("e"), Expected::Any, &document(), Operation::Put).await;
     applied(put().await.unwrap());
@@ -284,11 +285,12 @@ async fn a_write_that_is_given_up_at_its_commit_is_told_as_committed() {
     let database = TestDatabase::migrated().await;
     let ear = Arc::new(Ear::default());
     let observer = Arc::clone(&ear) as Arc<dyn CommitObserver>;
-    let store = PostgresStore::open(&database.config(), Clock::new(), OpenMode::Serve, observer).await.unwrap();
+    let store = PostgresStore::open(&database.config(), Clock::new(), OpenMode::Serve, &Lifecycle::new(), observer).await.unwrap();
     let acme = context("acme");
     let mut given_up = 0;
-    for (key, document) in (0..200).map(|number| (state(&format!("e{number}")), document())) {
-        let mut write = Box::pin(store.put_state(&acme, &key, Expected::Any, &document, Operation::Put));
+    // One that is in no group: those go on without their callers.
+    for key in (0..200).map(|number| VariableKey { scope: Scope::Global, name: name(&format!("v{number}")) }) {
+        let mut write = Box::pin(store.increment_variable(&acme, &key, None, Expected::Any, Number::Integer(1)));
         // Dropped as soon as it has told: COMMIT is on its way, unless its answer was quicker.
         let mut is_pending = true;
         while is_pending && ear.0.lock().unwrap().is_empty() {
@@ -297,8 +299,8 @@ async fn a_write_that_is_given_up_at_its_commit_is_told_as_committed() {
         }
         drop(write);
         given_up += usize::from(is_pending);
-        let execution = key.execution.as_str();
-        assert_eq!(ear.heard(), [format!("before {execution} 1"), format!("committed {execution} 1")]);
+        let name = key.name.as_str();
+        assert_eq!(ear.heard(), [format!("before {name} 1"), format!("committed {name} 1")]);
     }
     assert!(given_up > 20, "{given_up} of 200 writes were given up");
     store.close().await;

@@ -155,6 +155,11 @@ fn database(database: &DatabaseConfig, found: &mut Problems) {
     found.time("database.statement_timeout_ms", database.statement_timeout_ms);
     found.time("database.lock_timeout_ms", database.lock_timeout_ms);
     found.time("database.idle_in_transaction_timeout_ms", database.idle_in_transaction_timeout_ms);
+    found.range("database.queue_capacity", database.queue_capacity, 1, 1_000_000);
+    found.time("database.queue_timeout_ms", database.queue_timeout_ms);
+    found.range("database.lanes", database.lanes, 1, 64);
+    found.range("database.group_writes", database.group_writes, 1, 100_000);
+    found.range("database.group_bytes", database.group_bytes, 1, 1024 * 1024 * 1024);
     found.time("database.sweep_timeout_ms", database.sweep_timeout_ms);
 }
 

@@ -178,7 +178,7 @@ async fn behind_proxy(database: &TestDatabase) -> (Proxy, TestApp) {
     let proxy = Proxy::start(address).await;
     let url = format!("postgres://{APP}@{}/{}", proxy.address(), database.name());
     let config = DatabaseConfig { pool_size: 4, acquire_timeout_ms: Milliseconds(300), ..config_of(url) };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, Arc::new(NoObserver)).await.unwrap();
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, &Lifecycle::new(), Arc::new(NoObserver)).await.unwrap();
     let local = no_local_tier(&Options::default().config(), Clock::new());
     let app = TestApp::over(Arc::new(store), local, Options::default(), tempfile::tempdir().unwrap(), Clock::new(), Lifecycle::new()).await;
     (proxy, app)

@@ -51,7 +51,8 @@ impl Backend {
             Self::Postgres => {
                 let database = POSTGRES.get_or_init(TestDatabase::migrated).await;
                 let observer = Arc::clone(&watcher) as Arc<dyn CommitObserver>;
-                let store = PostgresStore::open(&database.config(), clock.clone(), OpenMode::Serve, observer).await.unwrap();
+                let store =
+                    PostgresStore::open(&database.config(), clock.clone(), OpenMode::Serve, &Lifecycle::new(), observer).await.unwrap();
                 Bench::new(Arc::new(Recorded::new(store, calls)), clock, watcher, Box::new(PostgresTables(database)))
             }
         }

@@ -50,7 +50,8 @@ async fn walk(app: &TestApp, sweeping: bool) -> Answers {
     let caller = newcomer();
     let ends: Vec<Timestamp> = stream::iter(0..SESSIONS).map(|number| begin_session(app, &caller, number)).buffered(16).collect().await;
     let (first, last) = (*ends.iter().min().unwrap(), *ends.iter().max().unwrap());
-    assert!(ends.iter().map(|end| end.as_microseconds() % 1_000_000).collect::<HashSet<_>>().len() > SESSIONS / 2, "instants differ");
+    // Those that were written in one transaction have one instant.
+    assert!(ends.iter().map(|end| end.as_microseconds() % 1_000_000).collect::<HashSet<_>>().len() > SESSIONS / 20, "instants differ");
     app.clock.advance_microseconds(first.as_microseconds() - app.clock.now().as_microseconds() - 4 * STEP_MICROSECONDS);
     let (mut answers, mut random) = (Answers::default(), Random(SESSIONS as u64));
     let mut over = 0;

@@ -6,6 +6,7 @@ use nworkflow_state::app::StartError;
 use nworkflow_state::config::{DatabaseConfig, Secret};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
+use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::Store;
 use nworkflow_state::store::postgres::{OpenMode, PostgresStore};
 
@@ -63,7 +64,8 @@ async fn development_needs_one_url() {
         database.execute(format!("ALTER DATABASE {} OWNER TO {role}", database.name())).await;
         let config = config_of(database.url(&role));
         for _ in 0..2 {
-            let store = PostgresStore::open(&config, Clock::new(), OpenMode::Development, Arc::new(NoObserver)).await.unwrap();
+            let store =
+                PostgresStore::open(&config, Clock::new(), OpenMode::Development, &Lifecycle::new(), Arc::new(NoObserver)).await.unwrap();
             put_state(&store, &tenant("dev"), "e").await.unwrap();
             store.close().await;
         }

@@ -9,6 +9,7 @@ use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
 use nworkflow_state::domain::state::Operation;
 use nworkflow_state::domain::version::{Expected, Version};
+use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::postgres::{OpenMode, PostgresStore};
 use nworkflow_state::store::{Lookup, Outcome, Store, StoreError};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
@@ -64,7 +65,7 @@ async fn a_database_that_lets_nobody_in_is_unavailable() {
     let database = TestDatabase::migrated().await;
     let role = database.role("LOGIN").await;
     let config = DatabaseConfig { acquire_timeout_ms: Milliseconds(1000), ..config_of(database.url(&role)) };
-    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, Arc::new(NoObserver)).await.unwrap();
+    let store = PostgresStore::open(&config, Clock::new(), OpenMode::Serve, &Lifecycle::new(), Arc::new(NoObserver)).await.unwrap();
     let acme = tenant("acme");
     let name = database.name();
     let away = format!("{name}_away");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nworkflow_state::config::{DatabaseConfig, Secret};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
+use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::Store;
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
 
@@ -65,7 +66,7 @@ async fn a_member_of_a_role_that_could_bypass_row_level_security_does_not_serve(
                 database.execute(format!("REVOKE {other} FROM {member}")).await;
             }
         }
-        PostgresStore::open(&config_of(database.url(&role)), Clock::new(), OpenMode::Serve, Arc::new(NoObserver))
+        PostgresStore::open(&config_of(database.url(&role)), Clock::new(), OpenMode::Serve, &Lifecycle::new(), Arc::new(NoObserver))
             .await
             .unwrap()
             .close()

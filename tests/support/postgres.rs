@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nworkflow_state::config::{self, DatabaseConfig, Milliseconds, Secret};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::NoObserver;
+use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::postgres::{OpenError, OpenMode, PostgresStore, migrate};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
@@ -68,7 +69,7 @@ impl TestDatabase {
 
     /// Why a server with these settings does not start.
     pub(crate) async fn refusal(&self, config: &DatabaseConfig, mode: OpenMode) -> OpenError {
-        match PostgresStore::open(config, Clock::new(), mode, Arc::new(NoObserver)).await {
+        match PostgresStore::open(config, Clock::new(), mode, &Lifecycle::new(), Arc::new(NoObserver)).await {
             Err(error) => error,
             Ok(_) => panic!("the store opened"),
         }
@@ -113,7 +114,7 @@ fn eprintln_once() {
 
 /// A server with these settings, whose writes nobody hears of.
 pub(crate) async fn open(config: &DatabaseConfig, clock: Clock) -> Result<PostgresStore, OpenError> {
-    PostgresStore::open(config, clock, OpenMode::Serve, Arc::new(NoObserver)).await
+    PostgresStore::open(config, clock, OpenMode::Serve, &Lifecycle::new(), Arc::new(NoObserver)).await
 }
 
 /// The default settings with this URL.
@@ -123,6 +124,7 @@ pub(crate) fn config_of(url: String) -> DatabaseConfig {
     // Many tests share few cores: what is tested is not how soon a connection is there, or the end of another write.
     config.acquire_timeout_ms = Milliseconds(20_000);
     config.lock_timeout_ms = Milliseconds(20_000);
+    config.queue_timeout_ms = Milliseconds(20_000);
     config
 }
 

@@ -1,7 +1,8 @@
 //! PostgreSQL: the durable truth of a deployment of many servers.
 //!
-//! A write is one transaction: BEGIN with the tenant, one statement, COMMIT. The statements take many rows, so that writes of one
-//! tenant can share a transaction. Row level security holds beside the tenant that every statement names.
+//! A write is one transaction: BEGIN with the tenant, one statement, COMMIT. The statements of single rows take many of them, so that
+//! requests of one tenant that wait at the same moment share a transaction (`group`). Row level security holds beside the tenant that every
+//! statement names.
 
 mod batch;
 mod batch_sql;
@@ -16,6 +17,7 @@ mod execution_delete;
 mod execution_read;
 mod failure;
 mod gate;
+mod group;
 mod head;
 mod key_sql;
 mod keys;
@@ -43,9 +45,8 @@ mod variable_write;
 mod vitals;
 mod work;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::hash::Hash;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -55,19 +56,18 @@ pub use migrate::migrate;
 pub use open::OpenMode;
 pub use presence::Presence;
 
-use self::epoch::Epoch;
 use self::gate::Gate;
-use self::observer::Observer;
+use self::group::Groups;
 use self::pool::Pool;
 use self::sweep::Sweeper;
 use self::transaction::Limits;
-use self::work::KnownTenants;
+use self::work::{Runner, Work, Written};
 use super::{
-    Backend, CheckpointPage, HistoryQuery, IncrementOutcome, Lookup, Outcome, Result, ScopeDeletion, Store, StoreFigures, SweepLimits,
-    SweepTask, Swept, Tombstone, VariableQuery, WriteContext,
+    Backend, CheckpointPage, HistoryQuery, IncrementOutcome, Lookup, Outcome, Result, ScopeDeletion, Store, StoreError, StoreFigures,
+    SweepLimits, SweepTask, Swept, Tombstone, VariableQuery, WriteContext,
 };
 use crate::domain::checkpoint::{CheckpointKey, CheckpointQuery, CheckpointRecord, NewCheckpoint};
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::id::{ExecutionId, SessionId, TenantId, UserId, WorkflowId};
 use crate::domain::page::Page;
 use crate::domain::session::{Reach, SessionDocument, SessionQuery, SessionRecord};
@@ -81,22 +81,42 @@ use crate::domain::version::{Expected, Version};
 /// The store on PostgreSQL.
 #[derive(Debug)]
 pub struct PostgresStore {
-    pool: Pool,
+    /// Shared with the lanes, which may outlive the store until what they have is answered.
+    runner: Arc<Runner>,
     /// One connection apart, so that the answer whether the database answers never waits behind requests.
     health: Pool,
+    /// For the writes that are more than one statement.
     gate: Gate,
-    clock: Clock,
-    answer_limit: Duration,
-    tenants: KnownTenants,
-    /// Unknown when the server does not tell.
-    epoch: Mutex<Option<Epoch>>,
     /// What the database tells of itself.
     life: StoreLife,
-    observer: Observer,
+    /// For those that are one row of a statement, and the reads of one row.
+    groups: Groups,
     sweeper: Sweeper,
-    /// Transactions that changed something, and the changes in them.
-    groups: AtomicU64,
-    rows: AtomicU64,
+}
+
+impl PostgresStore {
+    /// Runs a read by itself.
+    async fn read<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output> {
+        self.runner.read(tenant, work).await.map_err(|failure| failure.into_store_error(W::TABLE))
+    }
+
+    /// Runs a write by itself, when no other such write of these keys is at work. One of the same keys in a group meets it at the rows' locks.
+    async fn write<T: Send, W: Work<Output = Written<T>>>(
+        &self,
+        tenant: &TenantId,
+        keys: impl IntoIterator<Item = impl Hash> + Send,
+        work: &W,
+    ) -> Result<T> {
+        let before = self.runner.pool.begun();
+        let entered = self.gate.enter(keys.into_iter().map(|key| (W::TABLE, tenant, key))).await;
+        let Some(_entered) = entered else {
+            let why = "other writers of the resource did not end in time";
+            // Of a database that is away one writer after the other finds that out, each by its own time limit.
+            let answers = self.runner.pool.answers_since(before);
+            return Err(if answers { StoreError::Contended(why.into()) } else { StoreError::Unavailable(why.into()) });
+        };
+        self.runner.write(tenant, work).await.map_err(|failure| failure.into_store_error(W::TABLE))
+    }
 }
 
 #[async_trait]
@@ -106,7 +126,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let limits = Limits { pool: &self.health, answer: self.answer_limit };
+        let limits = Limits { pool: &self.health, answer: self.runner.answer_limit };
         let begun = transaction::read(limits, None, async |connection| {
             match vitals::look(connection, &self.life).await {
                 // It answers: that it does not tell its identity is another matter.
@@ -126,19 +146,17 @@ impl Store for PostgresStore {
         document: &StateDocument,
         operation: Operation,
     ) -> Result<Outcome<StateRecord>> {
-        let rows = [state_write::StatePut { context, key, expected, operation, document }];
-        let tenant = &context.tenant;
-        rows::single(self.write(tenant, [key], &state_write::PutStates { tenant, rows: &rows }).await?)
+        self.groups
+            .submit(state_write::StatePut { context: context.clone(), key: key.clone(), expected, operation, document: document.clone() })
+            .await
     }
 
     async fn delete_state(&self, context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<Tombstone>> {
-        let rows = [state_write::StateDelete { context, key, expected }];
-        let tenant = &context.tenant;
-        rows::single(self.write(tenant, [key], &state_write::DeleteStates { tenant, rows: &rows }).await?)
+        self.groups.submit(state_write::StateDelete { context: context.clone(), key: key.clone(), expected }).await
     }
 
     async fn get_state(&self, tenant: &TenantId, key: &StateKey) -> Result<Lookup<StateRecord>> {
-        self.read(tenant, &state_read::GetState { tenant, key }).await
+        self.groups.submit(state_read::StateGet { tenant: tenant.clone(), key: key.clone() }).await
     }
 
     async fn get_state_version(&self, tenant: &TenantId, key: &StateKey, version: Version) -> Result<Option<StateRecord>> {
@@ -157,9 +175,9 @@ impl Store for PostgresStore {
         expected: Expected,
         document: &VariableDocument,
     ) -> Result<Outcome<VariableRecord>> {
-        let rows = [variable_write::VariablePut { context, key, life, expected, document }];
-        let tenant = &context.tenant;
-        rows::single(self.write(tenant, [key], &variable_write::PutVariables { tenant, rows: &rows }).await?)
+        self.groups
+            .submit(variable_write::VariablePut { context: context.clone(), key: key.clone(), life, expected, document: document.clone() })
+            .await
     }
 
     async fn delete_variable(
@@ -169,13 +187,11 @@ impl Store for PostgresStore {
         life: ScopeLife,
         expected: Expected,
     ) -> Result<Outcome<Tombstone>> {
-        let rows = [variable_write::VariableDelete { context, key, life, expected }];
-        let tenant = &context.tenant;
-        rows::single(self.write(tenant, [key], &variable_write::DeleteVariables { tenant, rows: &rows }).await?)
+        self.groups.submit(variable_write::VariableDelete { context: context.clone(), key: key.clone(), life, expected }).await
     }
 
     async fn get_variable(&self, tenant: &TenantId, key: &VariableKey, life: ScopeLife) -> Result<Lookup<VariableRecord>> {
-        self.read(tenant, &variable_read::GetVariable { tenant, key, life }).await
+        self.groups.submit(variable_read::VariableGet { tenant: tenant.clone(), key: key.clone(), life }).await
     }
 
     async fn list_variables(
@@ -232,17 +248,24 @@ impl Store for PostgresStore {
         expected: Expected,
         document: &SessionDocument,
     ) -> Result<Outcome<SessionRecord>> {
-        let rows = [session_write::SessionPut { context, id, reach, owner, expected, document }];
-        let tenant = &context.tenant;
-        rows::single(self.write(tenant, [id], &session_write::PutSessions { tenant, rows: &rows }).await?)
+        self.groups
+            .submit(session_write::SessionPut {
+                context: context.clone(),
+                id: id.clone(),
+                reach: reach.clone(),
+                owner: owner.clone(),
+                expected,
+                document: document.clone(),
+            })
+            .await
     }
 
     async fn get_session(&self, tenant: &TenantId, id: &SessionId, reach: &Reach) -> Result<Lookup<SessionRecord>> {
-        self.read(tenant, &session_read::GetSession { tenant, id, reach }).await
+        self.groups.submit(session_read::SessionGet { tenant: tenant.clone(), id: id.clone(), reach: reach.clone() }).await
     }
 
     async fn touch_session(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<Timestamp>> {
-        self.hint(tenant, &session_write::TouchSession { tenant, id }).await
+        self.runner.hint(tenant, &session_write::TouchSession { tenant, id }).await
     }
 
     async fn extend_session(
@@ -253,9 +276,15 @@ impl Store for PostgresStore {
         expected: Expected,
         additional_seconds: i64,
     ) -> Result<Outcome<SessionRecord>> {
-        let rows = [session_write::SessionExtension { context, id, reach, expected, additional_seconds }];
-        let tenant = &context.tenant;
-        rows::single(self.write(tenant, [id], &session_write::ExtendSessions { tenant, rows: &rows }).await?)
+        self.groups
+            .submit(session_write::SessionExtension {
+                context: context.clone(),
+                id: id.clone(),
+                reach: reach.clone(),
+                expected,
+                additional_seconds,
+            })
+            .await
     }
 
     async fn delete_session(
@@ -265,9 +294,7 @@ impl Store for PostgresStore {
         reach: &Reach,
         expected: Expected,
     ) -> Result<Outcome<Tombstone>> {
-        let rows = [session_write::SessionDelete { context, id, reach, expected }];
-        let tenant = &context.tenant;
-        rows::single(self.write(tenant, [id], &session_write::DeleteSessions { tenant, rows: &rows }).await?)
+        self.groups.submit(session_write::SessionDelete { context: context.clone(), id: id.clone(), reach: reach.clone(), expected }).await
     }
 
     async fn list_sessions(&self, tenant: &TenantId, query: &SessionQuery) -> Result<Page<SessionRecord>> {
@@ -324,19 +351,21 @@ impl Store for PostgresStore {
     }
 
     fn figures(&self) -> StoreFigures {
-        let pools = [&self.pool, &self.health, self.sweeper.pool()];
+        let (queue_depth, queue_capacity) = self.groups.depth_and_capacity();
+        let pools = [&self.runner.pool, &self.health, self.sweeper.pool()];
         StoreFigures {
             connections: pools.iter().map(|pool| pool.connections()).sum(),
             idle_connections: pools.iter().map(|pool| pool.idle_connections()).sum(),
-            queue_depth: 0,
-            queue_capacity: 0,
-            groups: self.groups.load(Ordering::Relaxed),
-            rows: self.rows.load(Ordering::Relaxed),
+            queue_depth,
+            queue_capacity,
+            groups: self.runner.groups(),
+            rows: self.runner.rows(),
         }
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        self.groups.close().await;
+        self.runner.pool.close().await;
         self.sweeper.pool().close().await;
         self.health.close().await;
     }

@@ -36,7 +36,7 @@ impl Observer {
 }
 
 /// A transaction of which the observer waits to hear the end. When it is dropped on the way, because its future is, nobody knows whether
-/// COMMIT arrived: the observer is told that it did.
+/// COMMIT arrived, and the observer is told so.
 pub(super) struct Told<'a> {
     observer: &'a dyn CommitObserver,
     changes: Vec<Change>,
@@ -49,8 +49,10 @@ impl Told<'_> {
         self.changes.len() as u64
     }
 
-    pub(super) fn committed(self) {
-        drop(self);
+    pub(super) fn committed(mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.observer.committed(&self.changes);
+        }
     }
 
     pub(super) fn rolled_back(mut self) {
@@ -63,7 +65,7 @@ impl Told<'_> {
 impl Drop for Told<'_> {
     fn drop(&mut self) {
         if self.is_open {
-            self.observer.committed(&self.changes);
+            self.observer.unknown(&self.changes);
         }
     }
 }

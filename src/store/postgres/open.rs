@@ -1,7 +1,6 @@
 //! Opening the store: making the database ready, testing it, and building the pool.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection as _;
@@ -10,14 +9,16 @@ use sqlx::postgres::PgConnection;
 use super::epoch::Epoch;
 use super::error::OpenError;
 use super::gate::Gate;
+use super::group::{GroupLimits, Groups};
 use super::observer::Observer;
 use super::sweep::{self, Sweeper};
-use super::work::KnownTenants;
+use super::work::Runner;
 use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
 use crate::domain::clock::Clock;
 use crate::domain::commit::CommitObserver;
 use crate::domain::store_life::StoreLife;
+use crate::lifecycle::Lifecycle;
 use crate::store::migrate::MigrationReport;
 
 /// How much longer than the server's own time limit an answer is waited for.
@@ -35,12 +36,19 @@ pub enum OpenMode {
 
 impl PostgresStore {
     /// Makes the database ready as far as `mode` allows, tests that the server's role cannot bypass row level security and that commits
-    /// are durable, and opens the pool. `observer` hears of every write.
+    /// are durable, and opens the pool. Its lanes run as tasks of `lifecycle` until [`Store::close`](crate::store::Store::close), or until
+    /// the store is dropped. `observer` hears of every write.
     ///
     /// # Errors
     /// The database cannot be reached, is not migrated, or fails the test. Each is a sentence for the operator.
-    pub async fn open(config: &DatabaseConfig, clock: Clock, mode: OpenMode, observer: Arc<dyn CommitObserver>) -> Result<Self, OpenError> {
-        Self::open_watched(config, clock.clone(), mode, observer, StoreLife::database(clock)).await
+    pub async fn open(
+        config: &DatabaseConfig,
+        clock: Clock,
+        mode: OpenMode,
+        lifecycle: &Lifecycle,
+        observer: Arc<dyn CommitObserver>,
+    ) -> Result<Self, OpenError> {
+        Self::open_watched(config, clock.clone(), mode, lifecycle, observer, StoreLife::database(clock)).await
     }
 
     /// As [`PostgresStore::open`]; `life` hears of the database's clock and of its lives.
@@ -51,6 +59,7 @@ impl PostgresStore {
         config: &DatabaseConfig,
         clock: Clock,
         mode: OpenMode,
+        lifecycle: &Lifecycle,
         observer: Arc<dyn CommitObserver>,
         life: StoreLife,
     ) -> Result<Self, OpenError> {
@@ -65,20 +74,12 @@ impl PostgresStore {
         let budget = Duration::from(config.sweep_timeout_ms);
         let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
         let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping, None), budget);
-        Ok(Self {
-            health: connect::pool(config, 1, login.clone(), settings.clone(), Some(life.clone())),
-            pool: connect::pool(config, config.pool_size, login, settings, Some(life.clone())),
-            gate: Gate::new(config.lock_timeout_ms.into()),
-            clock,
-            answer_limit: Duration::from(config.statement_timeout_ms) + GRACE,
-            tenants: KnownTenants::default(),
-            epoch: Mutex::new(epoch),
-            life,
-            observer: Observer::new(observer),
-            sweeper,
-            groups: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-        })
+        let health = connect::pool(config, 1, login.clone(), settings.clone(), Some(life.clone()));
+        let pool = connect::pool(config, config.pool_size, login, settings, Some(life.clone()));
+        let answer_limit = Duration::from(config.statement_timeout_ms) + GRACE;
+        let runner = Arc::new(Runner::new(pool, clock, answer_limit, epoch, Observer::new(observer)));
+        let groups = Groups::start(&runner, GroupLimits::of(config), lifecycle);
+        Ok(Self { runner, health, life, gate: Gate::new(config.lock_timeout_ms.into()), groups, sweeper })
     }
 }
 

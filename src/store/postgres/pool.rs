@@ -18,7 +18,7 @@ pub(super) struct Pool {
 }
 
 /// How many transactions have begun, at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Begun(u64);
 
 /// A transaction that has begun and has not ended.

@@ -95,8 +95,12 @@ pub(super) fn changes<R>(
     applied.collect()
 }
 
-/// What a transaction that has applied a write can be told by. Without an applied row it has nothing to commit.
-pub(super) fn mark(rows: &[PgRow]) -> Result<Option<Mark>, Failure> {
+/// What a transaction that has applied a write can be told by. Without an applied row it has nothing to commit. Fails unless each of the
+/// `expected` rows was answered: one that was not would be committed, and its caller told of another's outcome or of none.
+pub(super) fn mark(rows: &[PgRow], expected: usize) -> Result<Option<Mark>, Failure> {
+    if rows.len() != expected {
+        return Err(Failure::corrupt(format!("{expected} rows were written and {} were answered", rows.len())));
+    }
     for row in rows {
         if let Verdict::Applied { .. } = Verdict::read(row)? {
             return Ok(Some(Mark { xid: row.try_get("xid")?, at: row.try_get("updated_at")? }));

@@ -14,10 +14,13 @@ use crate::domain::page::Page;
 use crate::domain::session::{Reach, SessionQuery, SessionRecord};
 use crate::store::Lookup;
 
-const ONE: &str = concat!(
-    "SELECT x.data, x.deleted OR x.expires_at <= clock_timestamp() + $3::int8 * interval '1 microsecond' AS gone, ",
+/// One row for each of $3 in their order; $2 is the clock's offset. Of an absent one nothing.
+const CURRENT: &str = concat!(
+    "SELECT x.data, x.deleted OR x.expires_at <= clock_timestamp() + $2::int8 * interval '1 microsecond' AS gone, ",
     record!("x"),
-    " FROM session x WHERE x.tenant_id = $1 AND x.session_id = $2"
+    " FROM unnest($3::text[]) WITH ORDINALITY AS u(id, n)
+        LEFT JOIN LATERAL (SELECT * FROM session y WHERE y.tenant_id = $1 AND y.session_id = u.id LIMIT 1) x ON true
+      ORDER BY u.n"
 );
 
 /// The live sessions behind $2 and with `$filter`, without their data, which no list shows.
@@ -37,29 +40,43 @@ macro_rules! page {
 const ALL: &str = page!("");
 const OWN: &str = page!(" AND x.subject = $5");
 
-/// Reads one session.
-pub(super) struct GetSession<'a> {
-    pub(super) tenant: &'a TenantId,
-    pub(super) id: &'a SessionId,
-    pub(super) reach: &'a Reach,
+/// A session to read.
+pub(super) struct SessionGet {
+    pub(super) tenant: TenantId,
+    pub(super) id: SessionId,
+    pub(super) reach: Reach,
 }
 
-impl Work for GetSession<'_> {
-    type Output = Lookup<SessionRecord>;
+/// Reads sessions.
+pub(super) struct GetSessions<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [SessionGet],
+}
+
+impl Work for GetSessions<'_> {
+    type Output = Vec<Lookup<SessionRecord>>;
     const TABLE: &'static str = "session";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let row = sqlx::query(ONE).bind(self.tenant.as_str()).bind(self.id.as_str()).bind(offset).fetch_optional(connection).await?;
-        let Some(row) = row else { return Ok(Lookup::Absent) };
-        // Its tombstone too says that it was there.
-        if !self.reach.covers(&owner(&row)?) {
-            return Ok(Lookup::Absent);
-        }
-        if row.try_get("gone")? {
-            return Ok(Lookup::Gone(rows::version(&row, "version")?));
-        }
-        Ok(Lookup::Live(record(self.id.clone(), &row)?))
+        let rows = sqlx::query(CURRENT)
+            .bind(self.tenant.as_str())
+            .bind(offset)
+            .bind(self.rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+        self.rows.iter().zip(&rows).map(|(get, row)| current(get, row)).collect()
     }
+}
+
+fn current(get: &SessionGet, row: &PgRow) -> Result<Lookup<SessionRecord>, Failure> {
+    // Its tombstone too says that it was there.
+    if row.try_get::<Option<i64>, _>("version")?.is_none() || !get.reach.covers(&owner(row)?) {
+        return Ok(Lookup::Absent);
+    }
+    if row.try_get("gone")? {
+        return Ok(Lookup::Gone(rows::version(row, "version")?));
+    }
+    Ok(Lookup::Live(record(get.id.clone(), row)?))
 }
 
 /// Reads a page of sessions.

@@ -185,7 +185,7 @@ pub(super) const PUT: &str = concat!(
                 WHEN r.n IS NOT NULL THEN CASE WHEN r.applied OR NOT (r.deleted OR r.expires_at <= m.at) THEN r.version END
                 WHEN NOT s.cd THEN s.cv END AS version,
            s.ks AS stored_status, s.ka AS answer, r.subject, r.created_version, r.ttl_ms, r.created_at, r.updated_at, r.max_expires_at,
-           r.expires_at, r.written_expires_at, r.sliding, s.data
+           r.expires_at, r.written_expires_at, r.sliding, s.data, pg_current_xact_id_if_assigned()::text AS xid
     FROM seen s CROSS JOIN moment m LEFT JOIN r ON r.n = s.n ORDER BY s.n"
 );
 
@@ -232,7 +232,7 @@ pub(super) const EXTEND: &str = concat!(
                 WHEN lk.n IS NULL OR lk.gone THEN 'absent' ELSE 'refused' END AS outcome,
            CASE WHEN s.kv IS NOT NULL THEN s.kv WHEN r.n IS NOT NULL THEN r.version WHEN NOT lk.gone THEN lk.version END AS version,
            s.ks AS stored_status, s.ka AS answer, r.subject, r.created_version, r.ttl_ms, r.created_at, r.updated_at, r.max_expires_at,
-           r.expires_at, r.written_expires_at, r.sliding, r.data
+           r.expires_at, r.written_expires_at, r.sliding, r.data, pg_current_xact_id_if_assigned()::text AS xid
     FROM seen s LEFT JOIN lk ON lk.n = s.n LEFT JOIN r ON r.n = s.n ORDER BY s.n"
 );
 
@@ -279,7 +279,7 @@ pub(super) const DELETE: &str = concat!(
                 WHEN lk.n IS NULL OR lk.gone THEN CASE WHEN s.expected IS NULL OR s.expected = 0 THEN 'absent' ELSE 'refused' END
                 ELSE 'refused' END AS outcome,
            CASE WHEN s.kv IS NOT NULL THEN s.kv WHEN r.n IS NOT NULL THEN r.version WHEN NOT lk.gone THEN lk.version END AS version,
-           s.ks AS stored_status
+           s.ks AS stored_status, r.updated_at, pg_current_xact_id_if_assigned()::text AS xid
     FROM seen s LEFT JOIN lk ON lk.n = s.n LEFT JOIN r ON r.n = s.n LEFT JOIN k ON k.idem = s.idem ORDER BY s.n"
 );
 

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, Row as _};
 
 use super::failure::Failure;
 use super::keys::{self, Keep};
-use super::rows::{Columns, Verdict, changes};
+use super::rows::{Columns, Verdict, changes, mark};
 use super::work::{Work, Written};
 use super::{session_read, session_sql};
 use crate::domain::clock::Timestamp;
@@ -19,19 +19,19 @@ use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext
 const LAST_EXPIRY: Timestamp = Timestamp::from_microseconds(253_402_128_000_000_000);
 
 /// One session to save.
-pub(super) struct SessionPut<'a> {
-    pub(super) context: &'a WriteContext,
-    pub(super) id: &'a SessionId,
-    pub(super) reach: &'a Reach,
-    pub(super) owner: &'a UserId,
+pub(super) struct SessionPut {
+    pub(super) context: WriteContext,
+    pub(super) id: SessionId,
+    pub(super) reach: Reach,
+    pub(super) owner: UserId,
     pub(super) expected: Expected,
-    pub(super) document: &'a SessionDocument,
+    pub(super) document: SessionDocument,
 }
 
 /// Sessions to save, all of one tenant; no session and no idempotency key comes twice.
 pub(super) struct PutSessions<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) rows: &'a [SessionPut<'a>],
+    pub(super) rows: &'a [SessionPut],
 }
 
 impl Work for PutSessions<'_> {
@@ -39,7 +39,7 @@ impl Work for PutSessions<'_> {
     const TABLE: &'static str = "session";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let columns = Columns::of(self.rows.iter().map(|row| (&row.context, row.expected)));
         let answers = sqlx::query(session_sql::PUT)
             .bind(self.tenant.as_str())
             .bind(offset)
@@ -51,7 +51,7 @@ impl Work for PutSessions<'_> {
             .bind(columns.request_id)
             .bind(columns.idem)
             .bind(columns.fingerprint)
-            .bind(self.rows.iter().map(|row| reached(row.reach)).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| reached(&row.reach)).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| row.owner.as_str()).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| row.document.ttl_seconds).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| row.document.max_ttl_seconds).collect::<Vec<_>>())
@@ -60,16 +60,16 @@ impl Work for PutSessions<'_> {
             .bind(DEFAULT_TTL_SECONDS)
             .fetch_all(&mut *connection)
             .await?;
-        let rows = self.rows.iter().map(|row| (row.context, row.id)).collect::<Vec<_>>();
+        let rows = self.rows.iter().map(|row| (&row.context, &row.id)).collect::<Vec<_>>();
         conclude(connection, self.tenant, offset, &rows, &answers).await
     }
 }
 
 /// One session to extend.
-pub(super) struct SessionExtension<'a> {
-    pub(super) context: &'a WriteContext,
-    pub(super) id: &'a SessionId,
-    pub(super) reach: &'a Reach,
+pub(super) struct SessionExtension {
+    pub(super) context: WriteContext,
+    pub(super) id: SessionId,
+    pub(super) reach: Reach,
     pub(super) expected: Expected,
     pub(super) additional_seconds: i64,
 }
@@ -77,7 +77,7 @@ pub(super) struct SessionExtension<'a> {
 /// Sessions to extend, all of one tenant; no session and no idempotency key comes twice.
 pub(super) struct ExtendSessions<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) rows: &'a [SessionExtension<'a>],
+    pub(super) rows: &'a [SessionExtension],
 }
 
 impl Work for ExtendSessions<'_> {
@@ -85,7 +85,7 @@ impl Work for ExtendSessions<'_> {
     const TABLE: &'static str = "session";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let columns = Columns::of(self.rows.iter().map(|row| (&row.context, row.expected)));
         let answers = sqlx::query(session_sql::EXTEND)
             .bind(self.tenant.as_str())
             .bind(offset)
@@ -97,12 +97,12 @@ impl Work for ExtendSessions<'_> {
             .bind(columns.request_id)
             .bind(columns.idem)
             .bind(columns.fingerprint)
-            .bind(self.rows.iter().map(|row| reached(row.reach)).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| reached(&row.reach)).collect::<Vec<_>>())
             .bind(self.rows.iter().map(|row| row.additional_seconds).collect::<Vec<_>>())
             .bind(LAST_EXPIRY)
             .fetch_all(&mut *connection)
             .await?;
-        let rows = self.rows.iter().map(|row| (row.context, row.id)).collect::<Vec<_>>();
+        let rows = self.rows.iter().map(|row| (&row.context, &row.id)).collect::<Vec<_>>();
         conclude(connection, self.tenant, offset, &rows, &answers).await
     }
 }
@@ -134,7 +134,7 @@ async fn conclude(
     }
     keys::keep(connection, tenant, offset, kept).await?;
     let changes = changes(tenant, rows.iter().map(|(_, id)| Resource::Session((*id).clone())), &outcomes, |record| record.version);
-    Ok(Written::kept(None, outcomes, changes))
+    Ok(Written::kept(mark(answers, rows.len())?, outcomes, changes))
 }
 
 fn outcome(id: &SessionId, row: &PgRow) -> Result<Outcome<SessionRecord>, Failure> {
@@ -151,17 +151,17 @@ fn outcome(id: &SessionId, row: &PgRow) -> Result<Outcome<SessionRecord>, Failur
 }
 
 /// One session to delete.
-pub(super) struct SessionDelete<'a> {
-    pub(super) context: &'a WriteContext,
-    pub(super) id: &'a SessionId,
-    pub(super) reach: &'a Reach,
+pub(super) struct SessionDelete {
+    pub(super) context: WriteContext,
+    pub(super) id: SessionId,
+    pub(super) reach: Reach,
     pub(super) expected: Expected,
 }
 
 /// Sessions to delete, all of one tenant; no session and no idempotency key comes twice.
 pub(super) struct DeleteSessions<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) rows: &'a [SessionDelete<'a>],
+    pub(super) rows: &'a [SessionDelete],
 }
 
 impl Work for DeleteSessions<'_> {
@@ -169,7 +169,7 @@ impl Work for DeleteSessions<'_> {
     const TABLE: &'static str = "session";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let columns = Columns::of(self.rows.iter().map(|row| (&row.context, row.expected)));
         let answers = sqlx::query(session_sql::DELETE)
             .bind(self.tenant.as_str())
             .bind(offset)
@@ -181,13 +181,13 @@ impl Work for DeleteSessions<'_> {
             .bind(columns.request_id)
             .bind(columns.idem)
             .bind(columns.fingerprint)
-            .bind(self.rows.iter().map(|row| reached(row.reach)).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| reached(&row.reach)).collect::<Vec<_>>())
             .fetch_all(connection)
             .await?;
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
         let resources = self.rows.iter().map(|row| Resource::Session(row.id.clone()));
         let changes = changes(self.tenant, resources, &outcomes, |tombstone| tombstone.version);
-        Ok(Written::kept(None, outcomes, changes))
+        Ok(Written::kept(mark(&answers, self.rows.len())?, outcomes, changes))
     }
 }
 

@@ -15,20 +15,29 @@ use crate::store::{HistoryQuery, Lookup};
 
 // LATERAL with a LIMIT: a plan from the time when the tables were small would else join by reading all of the tenant's versions.
 
-/// The current version of a head; of a deleted one the head alone.
+/// The current versions of heads, one row for each of $2 and $3 in their order; of a deleted one the head alone, of an absent one nothing.
 const CURRENT: &str = "
     SELECT x.version AS head_version, x.deleted AS head_deleted, v.*
-    FROM execution_state x LEFT JOIN LATERAL (
-      SELECT y.version, y.body, y.created_at, y.at, y.actor,
-             y.forked_workflow, y.forked_execution, y.forked_version, y.forked_checkpoint
-      FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version = x.version AND NOT y.deleted LIMIT 1) v ON true
-    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
+    FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS u(w, e, n)
+      LEFT JOIN LATERAL (SELECT y.state_id, y.version, y.deleted FROM execution_state y
+        WHERE y.tenant_id = $1 AND y.workflow_id = u.w AND y.execution_id = u.e LIMIT 1) x ON true
+      LEFT JOIN LATERAL (
+        SELECT y.version, y.body, y.created_at, y.at, y.actor,
+               y.forked_workflow, y.forked_execution, y.forked_version, y.forked_checkpoint
+        FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.version = x.version AND NOT y.deleted LIMIT 1) v ON true
+    ORDER BY u.n";
 
 /// One version by the key of its history.
 const VERSION: &str = "
     SELECT v.version, v.body, v.created_at, v.at, v.actor,
            v.forked_workflow, v.forked_execution, v.forked_version, v.forked_checkpoint
     FROM state_version v WHERE v.tenant_id = $1 AND v.state_id = $2 AND v.version = $3 AND NOT v.deleted";
+
+/// Versions by the keys of their histories.
+const VERSIONS: &str = "
+    SELECT u.state_id, v.* FROM unnest($2::int8[], $3::int8[]) AS u(state_id, version) CROSS JOIN LATERAL (
+      SELECT y.version, y.body, y.created_at, y.at, y.actor, y.forked_workflow, y.forked_execution, y.forked_version, y.forked_checkpoint
+      FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = u.state_id AND y.version = u.version AND NOT y.deleted LIMIT 1) v";
 
 /// One version by the key of its execution.
 const PAST: &str = "
@@ -78,6 +87,15 @@ const HAS_HISTORY: &str = "
         SELECT FROM state_version y WHERE y.tenant_id = $1 AND y.state_id = x.state_id LIMIT 1) v
       WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3)";
 
+/// The versions of a history that are still kept and are no deletions, of those whose states and numbers are given.
+pub(super) async fn kept_versions(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    (states, versions): (Vec<i64>, Vec<i64>),
+) -> Result<Vec<PgRow>, Failure> {
+    Ok(sqlx::query(VERSIONS).bind(tenant.as_str()).bind(states).bind(versions).fetch_all(connection).await?)
+}
+
 /// The row of one version; `None` when it is no longer kept, or a deletion.
 pub(super) async fn kept_version(
     connection: &mut PgConnection,
@@ -88,33 +106,43 @@ pub(super) async fn kept_version(
     Ok(sqlx::query(VERSION).bind(tenant.as_str()).bind(state_id).bind(version).fetch_optional(connection).await?)
 }
 
-/// Reads the current version.
-pub(super) struct GetState<'a> {
-    pub(super) tenant: &'a TenantId,
-    pub(super) key: &'a StateKey,
+/// A state to read.
+pub(super) struct StateGet {
+    pub(super) tenant: TenantId,
+    pub(super) key: StateKey,
 }
 
-impl Work for GetState<'_> {
-    type Output = Lookup<StateRecord>;
+/// Reads current versions.
+pub(super) struct GetStates<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [StateGet],
+}
+
+impl Work for GetStates<'_> {
+    type Output = Vec<Lookup<StateRecord>>;
     const TABLE: &'static str = "execution_state";
 
     async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
-        let row = sqlx::query(CURRENT)
+        let rows = sqlx::query(CURRENT)
             .bind(self.tenant.as_str())
-            .bind(self.key.workflow.as_str())
-            .bind(self.key.execution.as_str())
-            .fetch_optional(connection)
+            .bind(self.rows.iter().map(|row| row.key.workflow.as_str()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.execution.as_str()).collect::<Vec<_>>())
+            .fetch_all(connection)
             .await?;
-        let Some(row) = row else { return Ok(Lookup::Absent) };
-        if row.try_get("head_deleted")? {
-            // A head that never had a state, because only a checkpoint was put under it, has the version floor: 0 at first.
-            return Ok(Version::new(row.try_get("head_version")?).map_or(Lookup::Absent, Lookup::Gone));
-        }
-        if row.try_get::<Option<i64>, _>("version")?.is_none() {
-            return Err(Failure::corrupt("the head's version has no row in state_version"));
-        }
-        Ok(Lookup::Live(record(self.key, &row)?))
+        self.rows.iter().zip(&rows).map(|(get, row)| current(&get.key, row)).collect()
     }
+}
+
+fn current(key: &StateKey, row: &PgRow) -> Result<Lookup<StateRecord>, Failure> {
+    let Some(is_deleted) = row.try_get::<Option<bool>, _>("head_deleted")? else { return Ok(Lookup::Absent) };
+    if is_deleted {
+        // A head that never had a state, because only a checkpoint was put under it, has the version floor: 0 at first.
+        return Ok(Version::new(row.try_get("head_version")?).map_or(Lookup::Absent, Lookup::Gone));
+    }
+    if row.try_get::<Option<i64>, _>("version")?.is_none() {
+        return Err(Failure::corrupt("the head's version has no row in state_version"));
+    }
+    Ok(Lookup::Live(record(key, row)?))
 }
 
 /// Reads one version.

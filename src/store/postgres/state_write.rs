@@ -17,18 +17,18 @@ use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext};
 
 /// One state to save.
-pub(super) struct StatePut<'a> {
-    pub(super) context: &'a WriteContext,
-    pub(super) key: &'a StateKey,
+pub(super) struct StatePut {
+    pub(super) context: WriteContext,
+    pub(super) key: StateKey,
     pub(super) expected: Expected,
     pub(super) operation: Operation,
-    pub(super) document: &'a StateDocument,
+    pub(super) document: StateDocument,
 }
 
 /// States to save, all of one tenant; no key and no idempotency key comes twice.
 pub(super) struct PutStates<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) rows: &'a [StatePut<'a>],
+    pub(super) rows: &'a [StatePut],
 }
 
 impl Work for PutStates<'_> {
@@ -36,7 +36,7 @@ impl Work for PutStates<'_> {
     const TABLE: &'static str = "execution_state";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let columns = Columns::of(self.rows.iter().map(|row| (&row.context, row.expected)));
         let answers = sqlx::query(state_sql::PUT)
             .bind(self.tenant.as_str())
             .bind(offset)
@@ -63,15 +63,15 @@ impl Work for PutStates<'_> {
             Verdict::Replayed { status, version } => {
                 let state_id: Option<i64> = answer.try_get("state_id")?;
                 let kept = state_id.and_then(|state_id| kept.remove(&(state_id, version.get())));
-                let record = kept.map(|kept| state_read::record(row.key, &kept)).transpose()?;
+                let record = kept.map(|kept| state_read::record(&row.key, &kept)).transpose()?;
                 Ok(Outcome::Replayed(Replay { status, version, record }))
             }
             Verdict::KeyReused => Ok(Outcome::KeyReused),
             Verdict::Absent => Err(Failure::corrupt("a put was answered as a delete")),
         });
         let outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
-        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |record| record.version);
-        Ok(Written::kept(mark(&answers)?, outcomes, changes))
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(&row.key)), &outcomes, |record| record.version);
+        Ok(Written::kept(mark(&answers, self.rows.len())?, outcomes, changes))
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) fn resource(key: &StateKey) -> Resource {
 }
 
 /// What a put has just written: the document is the request's, the rest the statement's.
-fn written(put: &StatePut<'_>, version: Version, answer: &PgRow) -> Result<StateRecord, Failure> {
+fn written(put: &StatePut, version: Version, answer: &PgRow) -> Result<StateRecord, Failure> {
     Ok(StateRecord {
         key: put.key.clone(),
         version,
@@ -100,27 +100,32 @@ async fn kept_versions(
     answers: &[PgRow],
     verdicts: &[Verdict],
 ) -> Result<HashMap<(i64, i64), PgRow>, Failure> {
-    let mut kept = HashMap::new();
+    let (mut states, mut versions) = (Vec::new(), Vec::new());
     for (answer, verdict) in answers.iter().zip(verdicts) {
         let Verdict::Replayed { version, .. } = verdict else { continue };
-        let Some(state_id) = answer.try_get::<Option<i64>, _>("state_id")? else { continue };
-        let row = state_read::kept_version(connection, tenant, state_id, version.get()).await?;
-        kept.extend(row.map(|row| ((state_id, version.get()), row)));
+        if let Some(state_id) = answer.try_get::<Option<i64>, _>("state_id")? {
+            states.push(state_id);
+            versions.push(version.get());
+        }
     }
-    Ok(kept)
+    if states.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = state_read::kept_versions(connection, tenant, (states, versions)).await?;
+    rows.into_iter().map(|row| Ok(((row.try_get("state_id")?, row.try_get("version")?), row))).collect()
 }
 
 /// One state to delete.
-pub(super) struct StateDelete<'a> {
-    pub(super) context: &'a WriteContext,
-    pub(super) key: &'a StateKey,
+pub(super) struct StateDelete {
+    pub(super) context: WriteContext,
+    pub(super) key: StateKey,
     pub(super) expected: Expected,
 }
 
 /// States to delete, all of one tenant; no key and no idempotency key comes twice.
 pub(super) struct DeleteStates<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) rows: &'a [StateDelete<'a>],
+    pub(super) rows: &'a [StateDelete],
 }
 
 impl Work for DeleteStates<'_> {
@@ -128,7 +133,7 @@ impl Work for DeleteStates<'_> {
     const TABLE: &'static str = "execution_state";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let columns = Columns::of(self.rows.iter().map(|row| (&row.context, row.expected)));
         let answers = sqlx::query(state_sql::DELETE)
             .bind(self.tenant.as_str())
             .bind(offset)
@@ -145,7 +150,7 @@ impl Work for DeleteStates<'_> {
             .fetch_all(connection)
             .await?;
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
-        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |tombstone| tombstone.version);
-        Ok(Written::kept(mark(&answers)?, outcomes, changes))
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(&row.key)), &outcomes, |tombstone| tombstone.version);
+        Ok(Written::kept(mark(&answers, self.rows.len())?, outcomes, changes))
     }
 }

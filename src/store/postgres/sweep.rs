@@ -143,7 +143,7 @@ impl PostgresStore {
         if task == SweepTask::FreeSpace {
             return Ok(Swept::default());
         }
-        let swept = self.sweeper.step(task, limits, self.clock.offset_microseconds()).await;
+        let swept = self.sweeper.step(task, limits, self.runner.clock.offset_microseconds()).await;
         swept.map_err(|failure| match failure {
             // An outcome does not matter here: the next step sees it.
             Failure::Store(error) => error,

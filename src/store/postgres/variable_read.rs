@@ -13,11 +13,15 @@ use crate::domain::version::Version;
 use crate::store::name_range::NameRange;
 use crate::store::{Lookup, VariableQuery};
 
-const ONE: &str = "
+/// One row for each of $3 to $6 in their order; $2 is the clock's offset. Of an absent one nothing.
+const CURRENT: &str = "
     SELECT x.version, x.value, x.secret, x.description, x.created_at, x.updated_at, x.updated_by, x.expires_at,
-           x.deleted OR x.session_life IS DISTINCT FROM $6
-             OR coalesce(x.expires_at <= clock_timestamp() + $5::int8 * interval '1 microsecond', false) AS gone
-    FROM variable x WHERE x.tenant_id = $1 AND x.scope_kind = $2 AND x.scope_id = $3 AND x.name = $4";
+           x.deleted OR x.session_life IS DISTINCT FROM u.life
+             OR coalesce(x.expires_at <= clock_timestamp() + $2::int8 * interval '1 microsecond', false) AS gone
+    FROM unnest($3::int2[], $4::text[], $5::text[], $6::int8[]) WITH ORDINALITY AS u(sk, si, name, life, n)
+      LEFT JOIN LATERAL (SELECT * FROM variable y
+        WHERE y.tenant_id = $1 AND y.scope_kind = u.sk AND y.scope_id = u.si AND y.name = u.name LIMIT 1) x ON true
+    ORDER BY u.n";
 
 /// The rows of a page, cut where the values before a row have filled it. `found` counts one row more than the page may hold, so that
 /// it tells whether more follow. Neither counting nor `octet_length` reads a value that is stored apart.
@@ -42,33 +46,45 @@ pub(super) fn behind_all_names() -> String {
     "\u{10FFFF}".repeat(crate::domain::id::MAX_NAME_BYTES / 4 + 1)
 }
 
-/// Reads one variable.
-pub(super) struct GetVariable<'a> {
-    pub(super) tenant: &'a TenantId,
-    pub(super) key: &'a VariableKey,
+/// A variable to read.
+pub(super) struct VariableGet {
+    pub(super) tenant: TenantId,
+    pub(super) key: VariableKey,
     pub(super) life: ScopeLife,
 }
 
-impl Work for GetVariable<'_> {
-    type Output = Lookup<VariableRecord>;
+/// Reads variables.
+pub(super) struct GetVariables<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [VariableGet],
+}
+
+impl Work for GetVariables<'_> {
+    type Output = Vec<Lookup<VariableRecord>>;
     const TABLE: &'static str = "variable";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let row = sqlx::query(ONE)
+        let rows = sqlx::query(CURRENT)
             .bind(self.tenant.as_str())
-            .bind(self.key.scope.kind() as i16)
-            .bind(self.key.scope.id())
-            .bind(self.key.name.as_str())
             .bind(offset)
-            .bind(self.life.map(Version::get))
-            .fetch_optional(connection)
+            .bind(self.rows.iter().map(|row| row.key.scope.kind() as i16).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.scope.id()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.key.name.as_str()).collect::<Vec<_>>())
+            .bind(self.rows.iter().map(|row| row.life.map(Version::get)).collect::<Vec<_>>())
+            .fetch_all(connection)
             .await?;
-        let Some(row) = row else { return Ok(Lookup::Absent) };
-        if row.try_get("gone")? {
-            return Ok(Lookup::Gone(rows::version(&row, "version")?));
-        }
-        Ok(Lookup::Live(record(self.key.clone(), &row)?))
+        self.rows.iter().zip(&rows).map(|(get, row)| current(&get.key, row)).collect()
     }
+}
+
+fn current(key: &VariableKey, row: &PgRow) -> Result<Lookup<VariableRecord>, Failure> {
+    if row.try_get::<Option<i64>, _>("version")?.is_none() {
+        return Ok(Lookup::Absent);
+    }
+    if row.try_get("gone")? {
+        return Ok(Lookup::Gone(rows::version(row, "version")?));
+    }
+    Ok(Lookup::Live(record(key.clone(), row)?))
 }
 
 /// Reads a page of a scope.

@@ -15,18 +15,18 @@ use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext, answer};
 
 /// One variable to save.
-pub(super) struct VariablePut<'a> {
-    pub(super) context: &'a WriteContext,
-    pub(super) key: &'a VariableKey,
+pub(super) struct VariablePut {
+    pub(super) context: WriteContext,
+    pub(super) key: VariableKey,
     pub(super) life: ScopeLife,
     pub(super) expected: Expected,
-    pub(super) document: &'a VariableDocument,
+    pub(super) document: VariableDocument,
 }
 
 /// Variables to save, all of one tenant; no key and no idempotency key comes twice.
 pub(super) struct PutVariables<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) rows: &'a [VariablePut<'a>],
+    pub(super) rows: &'a [VariablePut],
 }
 
 impl Work for PutVariables<'_> {
@@ -34,7 +34,7 @@ impl Work for PutVariables<'_> {
     const TABLE: &'static str = "variable";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let columns = Columns::of(self.rows.iter().map(|row| (&row.context, row.expected)));
         let answers = sqlx::query(variable_sql::PUT)
             .bind(self.tenant.as_str())
             .bind(offset)
@@ -57,8 +57,8 @@ impl Work for PutVariables<'_> {
             .await?;
         let outcomes = self.rows.iter().zip(&answers).map(|(row, answer)| outcome(row, answer)).collect::<Result<Vec<_>, _>>()?;
         keys::keep(connection, self.tenant, offset, self.answers(&outcomes)?).await?;
-        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |record| record.version);
-        Ok(Written::kept(mark(&answers)?, outcomes, changes))
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(&row.key)), &outcomes, |record| record.version);
+        Ok(Written::kept(mark(&answers, self.rows.len())?, outcomes, changes))
     }
 }
 
@@ -69,7 +69,7 @@ impl PutVariables<'_> {
             let Outcome::Applied { created, record } = outcome else { continue };
             if row.context.idempotency.is_some() {
                 let (status, version) = (if *created { 201 } else { 200 }, record.version.get());
-                answers.push(Keep { context: row.context, status, version, state_id: None, answer: Some(answer::from_variable(record)?) });
+                answers.push(Keep { context: &row.context, status, version, state_id: None, answer: Some(answer::from_variable(record)?) });
             }
         }
         Ok(answers)
@@ -81,21 +81,21 @@ pub(super) fn resource(key: &VariableKey) -> Resource {
     Resource::Variable(key.clone())
 }
 
-fn outcome(put: &VariablePut<'_>, row: &PgRow) -> Result<Outcome<VariableRecord>, Failure> {
+fn outcome(put: &VariablePut, row: &PgRow) -> Result<Outcome<VariableRecord>, Failure> {
     Ok(match Verdict::read(row)? {
         Verdict::Applied { created, version } => Outcome::Applied { created, record: written(put, version, row)? },
         Verdict::Refused { current } => Outcome::Refused { current },
         Verdict::Absent => return Err(Failure::corrupt("a put was answered as a delete")),
         Verdict::Replayed { status, version } => {
             let text: Option<&str> = row.try_get("answer")?;
-            Outcome::Replayed(Replay { status, version, record: text.map(|text| answer::to_variable(put.key, text)).transpose()? })
+            Outcome::Replayed(Replay { status, version, record: text.map(|text| answer::to_variable(&put.key, text)).transpose()? })
         }
         Verdict::KeyReused => Outcome::KeyReused,
     })
 }
 
 /// What a put has just written: the document is the request's, the rest the statement's.
-fn written(put: &VariablePut<'_>, version: Version, row: &PgRow) -> Result<VariableRecord, Failure> {
+fn written(put: &VariablePut, version: Version, row: &PgRow) -> Result<VariableRecord, Failure> {
     Ok(VariableRecord {
         key: put.key.clone(),
         version,
@@ -110,7 +110,7 @@ fn written(put: &VariablePut<'_>, version: Version, row: &PgRow) -> Result<Varia
 }
 
 /// Seconds to live as the statement takes them: NULL never, -1 as before. The latter is for a version that is there only.
-fn seconds_to_live(row: &VariablePut<'_>) -> Option<i64> {
+fn seconds_to_live(row: &VariablePut) -> Option<i64> {
     match row.document.expiry {
         Expiry::In(seconds) => Some(seconds),
         Expiry::Unchanged if matches!(row.expected, Expected::Exactly(_)) => Some(-1),
@@ -119,9 +119,9 @@ fn seconds_to_live(row: &VariablePut<'_>) -> Option<i64> {
 }
 
 /// One variable to delete.
-pub(super) struct VariableDelete<'a> {
-    pub(super) context: &'a WriteContext,
-    pub(super) key: &'a VariableKey,
+pub(super) struct VariableDelete {
+    pub(super) context: WriteContext,
+    pub(super) key: VariableKey,
     pub(super) life: ScopeLife,
     pub(super) expected: Expected,
 }
@@ -129,7 +129,7 @@ pub(super) struct VariableDelete<'a> {
 /// Variables to delete, all of one tenant; no key and no idempotency key comes twice.
 pub(super) struct DeleteVariables<'a> {
     pub(super) tenant: &'a TenantId,
-    pub(super) rows: &'a [VariableDelete<'a>],
+    pub(super) rows: &'a [VariableDelete],
 }
 
 impl Work for DeleteVariables<'_> {
@@ -137,7 +137,7 @@ impl Work for DeleteVariables<'_> {
     const TABLE: &'static str = "variable";
 
     async fn run(&self, connection: &mut PgConnection, offset: i64) -> Result<Self::Output, Failure> {
-        let columns = Columns::of(self.rows.iter().map(|row| (row.context, row.expected)));
+        let columns = Columns::of(self.rows.iter().map(|row| (&row.context, row.expected)));
         let answers = sqlx::query(variable_sql::DELETE)
             .bind(self.tenant.as_str())
             .bind(offset)
@@ -156,7 +156,7 @@ impl Work for DeleteVariables<'_> {
             .fetch_all(connection)
             .await?;
         let outcomes = answers.iter().map(|answer| Verdict::read(answer).map(Verdict::of_delete)).collect::<Result<Vec<_>, _>>()?;
-        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(row.key)), &outcomes, |tombstone| tombstone.version);
-        Ok(Written::kept(mark(&answers)?, outcomes, changes))
+        let changes = changes(self.tenant, self.rows.iter().map(|row| resource(&row.key)), &outcomes, |tombstone| tombstone.version);
+        Ok(Written::kept(mark(&answers, self.rows.len())?, outcomes, changes))
     }
 }

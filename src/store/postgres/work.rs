@@ -1,17 +1,18 @@
 //! Running a piece of work in a transaction: time limits, second attempts, and the answer to a COMMIT whose answer was lost.
 
 use std::collections::HashSet;
-use std::hash::Hash;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::PostgresStore;
 use super::epoch::{self, Epoch, Fate, Mark};
 use super::failure::Failure;
-use super::observer::Told;
+use super::observer::{Observer, Told};
+use super::pool::Pool;
 use super::transaction::{self, Durability, Limits};
+use crate::domain::clock::Clock;
 use crate::domain::commit::Change;
 use crate::domain::id::TenantId;
 use crate::store::StoreError;
@@ -73,21 +74,63 @@ impl KnownTenants {
     }
 }
 
-impl PostgresStore {
+/// Runs transactions, for requests and for lanes.
+#[derive(Debug)]
+pub(super) struct Runner {
+    pub(super) pool: Pool,
+    pub(super) clock: Clock,
+    /// Longest wait for an answer of the server.
+    pub(super) answer_limit: Duration,
+    tenants: KnownTenants,
+    /// Unknown when the server does not tell.
+    epoch: Mutex<Option<Epoch>>,
+    observer: Observer,
+    /// Transactions that changed something, and the changes in them.
+    groups: AtomicU64,
+    rows: AtomicU64,
+}
+
+impl Runner {
+    /// A runner of a server that was in this epoch when it was opened.
+    pub(super) fn new(pool: Pool, clock: Clock, answer_limit: Duration, epoch: Option<Epoch>, observer: Observer) -> Self {
+        Self {
+            pool,
+            clock,
+            answer_limit,
+            tenants: KnownTenants::default(),
+            epoch: Mutex::new(epoch),
+            observer,
+            groups: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
+        }
+    }
+
+    /// Transactions that changed something, since the start.
+    pub(super) fn groups(&self) -> u64 {
+        self.groups.load(Ordering::Relaxed)
+    }
+
+    /// The changes in them.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
     /// Where and within which limits transactions run.
     pub(super) fn limits(&self) -> Limits<'_> {
         Limits { pool: &self.pool, answer: self.answer_limit }
     }
 
     /// Runs a read. It has no effect, so it is begun again after any loss of the connection.
-    pub(super) async fn read<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, StoreError> {
+    ///
+    /// # Errors
+    /// The last attempt's failure.
+    pub(super) async fn read<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, Failure> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
             match self.try_read(tenant, work).await {
-                Ok(output) => return Ok(output),
                 Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a read is begun again"),
-                Err(failure) => return Err(failure.into_store_error(W::TABLE)),
+                ended => return ended,
             }
         }
     }
@@ -97,28 +140,17 @@ impl PostgresStore {
         transaction::read(self.limits(), Some(tenant), async |connection| work.run(connection, offset).await).await
     }
 
-    /// Runs a write of these keys.
-    pub(super) async fn write<T: Send, W: Work<Output = Written<T>>>(
-        &self,
-        tenant: &TenantId,
-        keys: impl IntoIterator<Item = impl Hash> + Send,
-        work: &W,
-    ) -> Result<T, StoreError> {
-        let before = self.pool.begun();
-        let entered = self.gate.enter(keys.into_iter().map(|key| (W::TABLE, tenant, key))).await;
-        let Some(_entered) = entered else {
-            let why = "other writers of the resource did not end in time";
-            // Of a database that is away one writer after the other finds that out, each by its own time limit.
-            let answers = self.pool.answers_since(before);
-            return Err(if answers { StoreError::Contended(why.into()) } else { StoreError::Unavailable(why.into()) });
-        };
+    /// Runs a write; once more after a failure that is known to have written nothing and is likely to pass.
+    ///
+    /// # Errors
+    /// The last attempt's failure. All but [`StoreError::OutcomeUnknown`] have written nothing.
+    pub(super) async fn write<T: Send, W: Work<Output = Written<T>>>(&self, tenant: &TenantId, work: &W) -> Result<T, Failure> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
             match self.try_write(tenant, work).await {
-                Ok(output) => return Ok(output),
                 Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a write is begun again"),
-                Err(failure) => return Err(failure.into_store_error(W::TABLE)),
+                ended => return ended,
             }
         }
     }
@@ -152,7 +184,8 @@ impl PostgresStore {
         match settled {
             Ok(()) => told.committed(),
             Err(failure @ Failure::Store(StoreError::OutcomeUnknown(_))) => {
-                told.committed();
+                // Nobody knows: that is what its end without a word says.
+                drop(told);
                 return Err(failure);
             }
             Err(failure) => {

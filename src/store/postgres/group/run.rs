@@ -1,0 +1,108 @@
+//! One group, from its transaction to its answers.
+
+use std::error::Error;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::oneshot;
+
+use super::super::failure::Failure;
+use super::queue::{Group, Ticket};
+use super::{Grouped, Shared};
+use crate::domain::id::TenantId;
+use crate::store::{Result, StoreError};
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// Rows of a failed group that are tried at once, each in a transaction of its own: one that waits for a lock does not delay all others.
+const SINGLES: usize = 4;
+
+/// Runs a group and answers its callers. A panic on the way reaches nobody but those callers that are not answered yet: they hear that the
+/// outcome is unknown.
+pub(super) async fn run<R: Grouped>(shared: Arc<Shared>, group: Group<R>) -> Ticket<R::Key> {
+    let Group { tenant, rows, replies, ticket } = group;
+    if AssertUnwindSafe(answer(&shared, &tenant, rows, replies)).catch_unwind().await.is_err() {
+        tracing::error!(table = R::TABLE, "a group broke off");
+    }
+    ticket
+}
+
+async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mut replies: Vec<oneshot::Sender<Result<R::Answer>>>) {
+    let failure = match attempt(shared, tenant, &rows).await {
+        Ok(answers) => {
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                // The caller may have gone away; the write happened all the same.
+                let _ = reply.send(Ok(answer));
+            }
+            return;
+        }
+        Err(failure) => failure,
+    };
+    // A pool without a free connection has none for single rows either.
+    let is_shared = matches!(failure, Failure::Store(StoreError::Contended(_)));
+    let error = failure.into_store_error(R::TABLE);
+    if rows.len() == 1 {
+        if let Some(reply) = replies.pop() {
+            let _ = reply.send(Err(error));
+        }
+    } else if is_shared || is_of_all(&error) {
+        tell_all(error, replies);
+    } else {
+        tracing::debug!(%error, table = R::TABLE, rows = rows.len(), "the rows of a group are tried one by one");
+        one_by_one(shared, tenant, rows.into_iter().zip(replies)).await;
+    }
+}
+
+/// One transaction for these rows, and a second one if the first failed in a way that is likely to pass.
+async fn attempt<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: &[R]) -> std::result::Result<Vec<R::Answer>, Failure> {
+    let before = shared.runner.pool.begun();
+    let Ok(Ok(_place)) = tokio::time::timeout(shared.limits.place_wait, shared.places.acquire()).await else {
+        let why = "other groups did not end in time";
+        let answers = shared.runner.pool.answers_since(before);
+        return Err(if answers { StoreError::Contended(why.into()) } else { StoreError::Unavailable(why.into()) }.into());
+    };
+    R::run(&shared.runner, tenant, rows).await
+}
+
+/// Whether every row of the group would fail in the same way, or may be written already.
+fn is_of_all(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))
+}
+
+/// Nothing of the group was written, because of one of its rows or by chance: every row for itself.
+async fn one_by_one<R: Grouped>(
+    shared: &Shared,
+    tenant: &TenantId,
+    rows: impl Iterator<Item = (R, oneshot::Sender<Result<R::Answer>>)> + Send,
+) {
+    // Of a database that is gone meanwhile not every row finds that out by its own time limit.
+    let is_away = &AtomicBool::new(false);
+    let single = async |(row, reply): (R, oneshot::Sender<Result<R::Answer>>)| {
+        let answer = if is_away.load(Ordering::Relaxed) {
+            Err(StoreError::Unavailable("the database went away before this row's turn".into()))
+        } else {
+            let answers = attempt(shared, tenant, std::slice::from_ref(&row)).await.map_err(|failure| failure.into_store_error(R::TABLE));
+            answers.and_then(super::super::rows::single)
+        };
+        if matches!(answer, Err(StoreError::Unavailable(_))) {
+            is_away.store(true, Ordering::Relaxed);
+        }
+        let _ = reply.send(answer);
+    };
+    stream::iter(rows).map(single).buffer_unordered(SINGLES).collect::<()>().await;
+}
+
+/// Tells all callers of a group the same.
+fn tell_all<T>(error: StoreError, replies: Vec<oneshot::Sender<Result<T>>>) {
+    let (kind, cause): (fn(Cause) -> StoreError, Arc<dyn Error + Send + Sync>) = match error {
+        StoreError::Unavailable(cause) => (StoreError::Unavailable, cause.into()),
+        StoreError::Contended(cause) => (StoreError::Contended, cause.into()),
+        StoreError::OutcomeUnknown(cause) => (StoreError::OutcomeUnknown, cause.into()),
+        error => (StoreError::Internal, Arc::new(error)),
+    };
+    for reply in replies {
+        let _ = reply.send(Err(kind(Box::new(Arc::clone(&cause)))));
+    }
+}
