@@ -6,7 +6,7 @@ use crate::support::redis::{Acl, Binary, Options, RedisServer, Snapshot};
 
 /// What a server of this program must be allowed to do, and no more; docs/operation.md has it for operators.
 pub(super) const RULES: &str = "resetkeys resetchannels ~m1:* &m1:* -@all +get +set +del +unlink +publish +subscribe +evalsha +eval \
-                                +script|load +info +scan +dbsize +ping +client|setinfo +client|setname +hello +cluster|slots";
+                                +script|load +info +scan +dbsize +ping +hello +cluster|slots";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flavour {

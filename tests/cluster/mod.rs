@@ -2,10 +2,12 @@
 //!
 //! Each test says the figure that it has measured: `cluster: NAME figure=...` on the standard output.
 
+mod chaos;
 mod client;
 mod flavour;
 mod ground;
 mod node;
+mod process;
 mod promises;
 mod tier_faults;
 
