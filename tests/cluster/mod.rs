@@ -2,20 +2,25 @@
 //!
 //! Each test says the figure that it has measured: `cluster: NAME figure=...` on the standard output.
 
+mod bus;
 mod chaos;
 mod client;
+mod clock;
+mod crashes;
 mod flavour;
 mod ground;
 mod node;
 mod process;
 mod promises;
+mod store;
+mod storms;
 mod tier_faults;
-
-use self::flavour::{Flavour, on_every_tier};
 
 use std::fmt::Display;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
+
+use self::flavour::{Flavour, on_every_tier};
 
 /// Longest wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);

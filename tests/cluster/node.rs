@@ -2,6 +2,7 @@
 
 use nworkflow_state::app::{App, AppOptions};
 use nworkflow_state::cache::{BusFigures, SecondTierFigures, Statistics};
+use nworkflow_state::config::Config;
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::http::server;
 use nworkflow_state::lifecycle::Lifecycle;
@@ -13,7 +14,6 @@ use super::until;
 
 pub(super) struct Node {
     pub(super) client: Client,
-    pub(super) clock: Clock,
     pub(super) base: String,
     services: Services,
     lifecycle: Lifecycle,
@@ -21,13 +21,17 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) async fn start(ground: &Ground, number: usize) -> Self {
-        let (clock, lifecycle, config) = (Clock::new(), Lifecycle::new(), ground.config(number));
+        Self::start_with(ground, ground.config(number)).await
+    }
+
+    pub(super) async fn start_with(ground: &Ground, config: Config) -> Self {
+        let (clock, lifecycle) = (Clock::new(), Lifecycle::new());
         let server_config = config.server.clone();
-        let app = App::build(config, AppOptions { development: true }, clock.clone(), lifecycle.clone()).await.unwrap();
+        let app = App::build(config, AppOptions { development: true }, clock, lifecycle.clone()).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         lifecycle.supervise("http", server::serve(listener, app.router, &server_config, &lifecycle));
-        let node = Self { client: Client::new(&base, &ground.token), clock, base, services: app.services, lifecycle };
+        let node = Self { client: Client::new(&base, &ground.token), base, services: app.services, lifecycle };
         node.settles().await;
         node
     }

@@ -12,7 +12,6 @@ use super::client::Client;
 use super::ground::Ground;
 use super::until;
 use crate::support::port;
-use crate::support::postgres_cluster::signal;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_nworkflow-state");
 
@@ -36,10 +35,17 @@ impl Process {
 
     /// Starts it, and waits for nothing.
     pub(super) fn launch(&mut self) {
+        self.launch_with(&[], &[]);
+    }
+
+    /// The same with an environment and further settings.
+    pub(super) fn launch_with(&mut self, environment: &[(&str, &str)], further: &[(&str, &str)]) {
         let log: File = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(BINARY);
         command.arg("dev").env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        for (key, value) in &self.settings {
+        command.envs(environment.iter().copied());
+        let settings = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in settings.chain(further.iter().copied()) {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         self.child = Some(command.spawn().unwrap());
@@ -76,9 +82,9 @@ impl Process {
     pub(super) async fn uses_both_tiers(&self) -> Duration {
         until("both tiers are used", async || {
             let request = self.client.request(Method::GET, "/stats").timeout(Duration::from_secs(2));
-            Client::try_send(request).await.is_ok_and(|answer| {
-                answer.body["local_tier"]["enabled"] == true && answer.body["second_tier"]["connected"] == true
-            })
+            Client::try_send(request)
+                .await
+                .is_ok_and(|answer| answer.body["local_tier"]["enabled"] == true && answer.body["second_tier"]["connected"] == true)
         })
         .await
     }
@@ -89,16 +95,6 @@ impl Process {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-    }
-
-    /// SIGSTOP: its connections stay, and it says nothing.
-    pub(super) fn stop(&self) {
-        signal("STOP", self.child.as_ref().unwrap().id());
-    }
-
-    /// SIGCONT.
-    pub(super) fn go_on(&self) {
-        signal("CONT", self.child.as_ref().unwrap().id());
     }
 
     /// Lines of its log with this text.

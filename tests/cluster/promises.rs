@@ -96,7 +96,9 @@ pub(super) async fn what_was_written_is_read(flavour: Flavour) {
     }
     say(
         &format!("C12 C14 read_your_writes_and_strong_reads {flavour:?}"),
-        format!("{ROUNDS} rounds: own writes not read {own} ({cached} cached), strong reads behind {strong}, X-Min-Version not reached {at_least}"),
+        format!(
+            "{ROUNDS} rounds: own writes not read {own} ({cached} cached), strong reads behind {strong}, X-Min-Version not reached {at_least}"
+        ),
     );
     assert_eq!((own, strong, at_least), (0, 0, 0));
     assert!(cached > 0, "no cache took part");

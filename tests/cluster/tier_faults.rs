@@ -61,7 +61,9 @@ pub(super) async fn a_fill_that_a_write_overtakes(flavour: Flavour) {
     let wrong: u64 = nodes.iter().map(Node::found_wrong).sum();
     say(
         &format!("C2 fill_vs_write {flavour:?}"),
-        format!("{ROUNDS} fills overtaken ({stale} of them had read the old row), refused {refused}, stale reads after it 0, found by the sampler {wrong}"),
+        format!(
+            "{ROUNDS} fills overtaken ({stale} of them had read the old row), refused {refused}, stale reads after it 0, found by the sampler {wrong}"
+        ),
     );
     assert!(stale > 0 && refused > 0, "no fill was overtaken");
     assert_eq!(wrong, 0);
@@ -210,7 +212,9 @@ pub(super) async fn the_second_tier_comes_back_with_an_old_snapshot(flavour: Fla
     let fresh = namespaces(&ground).difference(&before).count();
     say(
         &format!("C10 old_snapshot {flavour:?}"),
-        format!("{reads} reads after it came back with {KEYS} old values, stale {stale} (the last {last_stale:?} after the start), new namespaces {fresh}"),
+        format!(
+            "{reads} reads after it came back with {KEYS} old values, stale {stale} (the last {last_stale:?} after the start), new namespaces {fresh}"
+        ),
     );
     assert_eq!((stale, fresh), (0, 1));
 }

@@ -104,6 +104,31 @@ impl Cluster {
     }
 }
 
+/// What a cluster had written at some time.
+pub(crate) struct Copy(TempDir);
+
+impl Cluster {
+    /// All that it has written, while it does not run.
+    pub(crate) fn copy(&self) -> Copy {
+        assert!(self.postmaster.is_none(), "it runs");
+        let folder = TempDir::new().unwrap();
+        copy(&self.data(), &folder.path().join("data"));
+        Copy(folder)
+    }
+
+    /// Makes it forget what it has written since.
+    pub(crate) fn restore(&mut self, backup: &Copy) {
+        assert!(self.postmaster.is_none(), "it runs");
+        std::fs::remove_dir_all(self.data()).unwrap();
+        copy(&backup.0.path().join("data"), &self.data());
+    }
+}
+
+/// With owners and modes, which PostgreSQL insists on.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         if let Some(mut postmaster) = self.postmaster.take() {

@@ -59,6 +59,7 @@ pub(super) struct Read {
     /// caches.
     pub(super) written: i64,
     pub(super) seen: i64,
+    #[expect(dead_code, reason = "of the debug output")]
     pub(super) server: usize,
 }
 
@@ -78,10 +79,12 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn start(seed: u64, servers: &[Client], lives: &[Arc<AtomicUsize>], lifecycle: &Lifecycle) -> Self {
+    /// Clients of these servers, on keys that begin with this letter.
+    pub(super) fn start(letter: char, seed: u64, servers: &[Client], lives: &[Arc<AtomicUsize>], lifecycle: &Lifecycle) -> Self {
         let (over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let clients = (0..CLIENTS).map(|number| {
             let worker = Worker {
+                letter,
                 random: Random::new(seed.wrapping_mul(1009).wrapping_add(number as u64)),
                 servers: servers.to_vec(),
                 lives: lives.to_vec(),
@@ -111,6 +114,7 @@ impl Load {
 }
 
 struct Worker {
+    letter: char,
     random: Random,
     servers: Vec<Client>,
     /// How often each server has been started.
@@ -123,8 +127,8 @@ struct Worker {
     acknowledged: Arc<AtomicUsize>,
 }
 
-pub(super) fn path(key: usize) -> String {
-    state(format_args!("k{key}"))
+pub(super) fn path(letter: char, key: usize) -> String {
+    state(format_args!("{letter}{key}"))
 }
 
 impl Worker {
@@ -165,7 +169,7 @@ impl Worker {
 
     async fn read(&mut self, key: usize) -> bool {
         let strong = self.random.percent(15);
-        let mut request = self.servers[self.server].request(Method::GET, &path(key)).timeout(PATIENCE);
+        let mut request = self.servers[self.server].request(Method::GET, &path(self.letter, key)).timeout(PATIENCE);
         if strong {
             request = request.header("cache-control", "no-cache");
         }
@@ -188,8 +192,9 @@ impl Worker {
 
     async fn write(&mut self, key: usize) -> bool {
         let id = Uuid::from_u64_pair(self.random.next(), self.random.next());
-        let (text, client) = (id.to_string(), &self.servers[self.server]);
-        let request = if self.random.percent(8) { client.request(Method::DELETE, &path(key)) } else { client.write(&path(key), &text) };
+        let (text, path) = (id.to_string(), path(self.letter, key));
+        let client = &self.servers[self.server];
+        let request = if self.random.percent(8) { client.request(Method::DELETE, &path) } else { client.write(&path, &text) };
         let mut request = request.timeout(PATIENCE).header("idempotency-key", &text).header("x-request-id", &text);
         let known = self.written.get(&key).or_else(|| self.seen.get(&key));
         if let Some(version) = known.filter(|version| **version > 0 && self.random.percent(10)) {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::load::{Read, Story, Verdict};
 use crate::cluster::client::From;
+use crate::cluster::quantile;
 
 /// How long a server may tell what another one has replaced: the time after which one that hears nothing puts its own tier off, and what a
 /// busy machine needs to notice.
@@ -25,16 +26,17 @@ struct Version {
 }
 
 /// All keys with all their versions, the first of which is 1.
-pub(super) struct History(BTreeMap<String, Vec<Version>>);
+pub(super) struct History(BTreeMap<usize, Vec<Version>>);
 
-/// A row of the change log: execution, version, operation, request.
-pub(super) type Row = (String, i64, i16, Uuid);
+/// A row of the change log: key, version, operation, request.
+pub(super) type Row = (usize, i64, i16, Uuid);
 
-pub(super) async fn change_log(url: &str) -> Vec<Row> {
+/// The rows of keys that begin with this letter.
+pub(super) async fn change_log(url: &str, letter: char) -> Vec<Row> {
     let mut connection = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
-    let rows = sqlx::query("SELECT k2, version, op, request_id FROM change_log WHERE kind = 1 AND k2 LIKE 'k%' ORDER BY k2, version");
-    let rows = rows.fetch_all(&mut connection).await.unwrap();
-    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+    let rows = sqlx::query("SELECT k2, version, op, request_id FROM change_log WHERE kind = 1 AND left(k2, 1) = $1 ORDER BY k2, version");
+    let rows = rows.bind(letter.to_string()).fetch_all(&mut connection).await.unwrap();
+    rows.iter().map(|row| (row.get::<String, _>(0)[1..].parse().unwrap(), row.get(1), row.get(2), row.get(3))).collect()
 }
 
 /// The figures of a run.
@@ -63,6 +65,7 @@ pub(super) struct Figures {
     pub(super) excused: usize,
     /// Cached reads of what was replaced before they began.
     pub(super) stale: usize,
+    pub(super) cached_p99: Duration,
     pub(super) longest_stale: Duration,
     pub(super) longest_excused: Duration,
     /// What a client had written by way of the same server was not there.
@@ -79,7 +82,7 @@ impl Display for Figures {
             f,
             "{} ops: writes {writes} (ok {} refused {} failed {} unknown {}, of them applied {}), reads {} (cached {}, unanswered {}); \
              lost {} duplicates {} wrong version {} applied though refused or failed {} gaps {}; strong reads stale {} ghosts {} own writes missing {}; \
-             cached reads stale {} longest {:?}, beyond the bound of {BOUND:?} {}, while a writer was cut off {} longest {:?}; backwards on one server {}",
+             cached reads p99 {:?}, stale {} longest {:?}, beyond the bound of {BOUND:?} {}, while a writer was cut off {} longest {:?}; backwards on one server {}",
             writes + self.reads,
             self.acknowledged,
             self.refused,
@@ -97,6 +100,7 @@ impl Display for Figures {
             self.strong_stale,
             self.ghosts,
             self.own_writes_missing,
+            self.cached_p99,
             self.stale,
             self.longest_stale,
             self.beyond_bound,
@@ -134,7 +138,7 @@ impl Figures {
 /// Times at which a server could not tell the second tier of what it wrote, or had not yet.
 pub(super) type Excuses = Vec<(Instant, Instant)>;
 
-pub(super) fn judge(story: &Story, log: Vec<Row>, excuses: &Excuses, began: Instant) -> (Figures, History) {
+pub(super) fn judge(story: &Story, log: Vec<Row>, excuses: &[(Instant, Instant)], began: Instant) -> (Figures, History) {
     let mut figures = Figures { unanswered: story.unanswered, ..Figures::default() };
     let mut rows_of: HashMap<Uuid, Vec<&Row>> = HashMap::new();
     for row in &log {
@@ -147,7 +151,7 @@ pub(super) fn judge(story: &Story, log: Vec<Row>, excuses: &Excuses, began: Inst
             Verdict::Acknowledged(version) => {
                 figures.acknowledged += 1;
                 figures.lost += usize::from(rows.is_empty());
-                let right = |row: &&&Row| row.0 == format!("k{}", write.key) && version.is_none_or(|version| version == row.1);
+                let right = |row: &&&Row| row.0 == write.key && version.is_none_or(|version| version == row.1);
                 figures.wrong_version += rows.len() - rows.iter().filter(right).count();
                 if rows.is_empty() {
                     figures.example(|| format!("lost: {write:?}"));
@@ -172,7 +176,7 @@ pub(super) fn judge(story: &Story, log: Vec<Row>, excuses: &Excuses, began: Inst
         .iter()
         .map(|write| (write.id, (write.begun, matches!(write.verdict, Verdict::Acknowledged(_)).then_some(write.ended))))
         .collect();
-    let mut history: BTreeMap<String, Vec<Version>> = BTreeMap::new();
+    let mut history: BTreeMap<usize, Vec<Version>> = BTreeMap::new();
     for (key, version, operation, id) in log {
         let versions = history.entry(key).or_default();
         figures.gaps += usize::from(version != versions.len() as i64 + 1);
@@ -183,22 +187,25 @@ pub(super) fn judge(story: &Story, log: Vec<Row>, excuses: &Excuses, began: Inst
     for read in &story.reads {
         history.judge(read, excuses, began, &mut figures);
     }
+    let mut waits: Vec<_> = story.reads.iter().filter(|read| read.from != From::Store).map(|read| read.ended - read.begun).collect();
+    waits.sort();
+    figures.cached_p99 = quantile(&waits, 0.99);
     (figures, history)
 }
 
 impl History {
     /// The last version of each key, and its operation; none when it is deleted.
     pub(super) fn last(&self, key: usize) -> Option<(i64, String)> {
-        let versions = self.0.get(&format!("k{key}"))?;
+        let versions = self.0.get(&key)?;
         let last = versions.last()?;
         (!last.is_deletion).then(|| (versions.len() as i64, last.operation.to_string()))
     }
 
-    fn judge(&self, read: &Read, excuses: &Excuses, began: Instant, figures: &mut Figures) {
+    fn judge(&self, read: &Read, excuses: &[(Instant, Instant)], began: Instant, figures: &mut Figures) {
         figures.reads += 1;
         figures.cached += usize::from(matches!(read.from, From::Local | From::Second));
         let none = Vec::new();
-        let versions = self.0.get(&format!("k{}", read.key)).unwrap_or(&none);
+        let versions = self.0.get(&read.key).unwrap_or(&none);
         let begun_before = |index: usize| versions[index].begun < read.ended;
         // What it tells: a version, or for a 404 the latest deletion that may be meant; 0 when it may never have been there.
         let told = match &read.found {
@@ -212,7 +219,9 @@ impl History {
                 }
                 *version
             }
-            None => (0..versions.len()).rev().find(|index| versions[*index].is_deletion && begun_before(*index)).map_or(0, |i| i as i64 + 1),
+            None => {
+                (0..versions.len()).rev().find(|index| versions[*index].is_deletion && begun_before(*index)).map_or(0, |i| i as i64 + 1)
+            }
         };
         // The first version above it that was acknowledged: since then it is replaced.
         let replaced = versions.iter().skip(usize::try_from(told).unwrap()).filter_map(|version| version.acknowledged).min();
