@@ -20,6 +20,7 @@ use crate::support::tcp_proxy::{Direction, Mode};
 async fn a_writer_is_killed_after_its_commit() {
     const ROUNDS: usize = 5;
     const KEYS: usize = 40;
+    const DELAY: Duration = Duration::from_millis(150);
     let ground = Ground::new(Flavour::Redis).await.set("dragonfly.operation_timeout_ms", 1000);
     let others = [Node::start(&ground, 1).await, Node::start(&ground, 2).await];
     let mut writer = Process::new(&ground, 0);
@@ -33,25 +34,24 @@ async fn a_writer_is_killed_after_its_commit() {
             others[1].client.get(&state(name)).await;
         }
         let way = ground.to_tier(0);
-        way.set(Direction::ToServer, Mode::Delay(Duration::from_millis(60), Duration::ZERO));
+        way.set(Direction::ToServer, Mode::Delay(DELAY, Duration::ZERO));
         // Its marks arrive late, its values even later: the first answer is the sign for the end.
         let paths: Vec<_> = names.iter().map(state).collect();
         let mut writes: Vec<_> = paths.iter().map(|path| Box::pin(writer.client.write(path, "c4").send())).collect();
         let mut versions = vec![0; KEYS];
         let (first, index, rest) = futures_util::future::select_all(writes.drain(..)).await;
-        way.set(Direction::ToServer, Mode::Hold);
         versions[index] = first.unwrap().headers()["etag"].to_str().unwrap().trim_matches('"').parse().unwrap();
-        // Some are acknowledged in the same moment; with the others it is not known.
-        let rest = tokio::time::timeout(Duration::from_millis(50), join_all(rest)).await;
+        // Its values are on their way for so long at least. The others are acknowledged in this time, or it is not known.
+        let rest: Vec<_> = rest.into_iter().map(|write| tokio::time::timeout(DELAY - Duration::from_millis(10), write)).collect();
+        let rest = join_all(rest).await;
+        way.set(Direction::ToServer, Mode::Hold);
         writer.kill();
         way.reset();
         way.set(Direction::ToServer, Mode::Pass);
-        if let Ok(answers) = rest {
-            for answer in answers.into_iter().flatten().filter(|answer| answer.status() == 200) {
-                let name = answer.url().path().split('/').nth(4).unwrap().to_owned();
-                let key = names.iter().position(|known| *known == name).unwrap();
-                versions[key] = answer.headers()["etag"].to_str().unwrap().trim_matches('"').parse().unwrap();
-            }
+        for answer in rest.into_iter().flatten().flatten().filter(|answer| answer.status() == 200) {
+            let name = answer.url().path().split('/').nth(4).unwrap().to_owned();
+            let key = names.iter().position(|known| *known == name).unwrap();
+            versions[key] = answer.headers()["etag"].to_str().unwrap().trim_matches('"').parse().unwrap();
         }
         let killed = Instant::now();
         markers += names.iter().filter(|name| ground.tier.kind_of(name) == Some('M')).count();
@@ -125,13 +125,24 @@ async fn clients_go_away_in_the_middle_of_a_write() {
         join_all(clients).await;
     }
     let gone = Instant::now();
+    // A write whose client is gone is at work until it is done.
+    let mut last = (Vec::new(), Instant::now());
+    until("all writes are over", async || {
+        let mut versions = Vec::new();
+        for key in 0..KEYS {
+            versions.push(nodes[1].client.get_strong(&state(format_args!("c5-{key}"))).await.version);
+        }
+        if versions != last.0 {
+            last = (versions, Instant::now());
+        }
+        last.1.elapsed() > Duration::from_millis(500)
+    })
+    .await;
     let (mut applied, mut stale) = (0, 0);
     for key in 0..KEYS {
         let (name, path) = (format!("c5-{key}"), state(format_args!("c5-{key}")));
-        // The last writes may still be at work.
         until("no marker is left", async || ground.tier.kind_of(&name) != Some('M')).await;
         let truth = nodes[1].client.get_strong(&path).await;
-        applied += truth.version;
         for node in &nodes {
             within(Duration::from_millis(1500), "the caches agree", async || {
                 let answer = node.client.get(&path).await;
@@ -141,6 +152,7 @@ async fn clients_go_away_in_the_middle_of_a_write() {
             })
             .await;
         }
+        applied += truth.version;
         let history = nodes[0].client.get(&format!("{path}/history?order=asc&limit=1000")).await;
         let versions: Vec<_> = history.body["items"].as_array().unwrap().iter().map(|item| item["version"].as_i64().unwrap()).collect();
         assert_eq!(versions, (1..=truth.version).collect::<Vec<_>>(), "whole or absent");

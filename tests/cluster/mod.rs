@@ -12,6 +12,7 @@ mod ground;
 mod node;
 mod process;
 mod promises;
+mod rights;
 mod store;
 mod storms;
 mod tier_faults;

@@ -15,7 +15,7 @@ use super::{quantile, say, until};
 
 /// C13: how long another server still tells what was replaced.
 pub(super) async fn staleness_of_another_server(flavour: Flavour) {
-    const WRITES: i64 = 400;
+    let writes = flavour.rounds(400);
     let ground = Ground::new(flavour).await;
     let nodes = Node::start_all(&ground).await;
     let path = state("c13");
@@ -38,7 +38,7 @@ pub(super) async fn staleness_of_another_server(flavour: Flavour) {
         })
         .collect();
     let mut acknowledged = HashMap::new();
-    for _ in 0..WRITES {
+    for _ in 0..writes {
         let version = nodes[0].client.put(&path).await.acknowledged();
         acknowledged.insert(version, Instant::now());
         // The readers shall have it in their own memory when the next one comes.
@@ -61,7 +61,7 @@ pub(super) async fn staleness_of_another_server(flavour: Flavour) {
     say(
         &format!("C13 cross_server_staleness {flavour:?}"),
         format!(
-            "{reads} reads ({cached} cached) over {WRITES} writes, {} stale = {per_million} per million; of those p50 {:.2} p99 {:.2} max {:.2} ms",
+            "{reads} reads ({cached} cached) over {writes} writes, {} stale = {per_million} per million; of those p50 {:.2} p99 {:.2} max {:.2} ms",
             stale.len(),
             ms(0.5),
             ms(0.99),
@@ -75,11 +75,11 @@ pub(super) async fn staleness_of_another_server(flavour: Flavour) {
 /// C12 and C14: a server never answers anything older than what it has acknowledged itself, a strong read never anything older than what any
 /// server has, whatever becomes of the second tier's memory.
 pub(super) async fn what_was_written_is_read(flavour: Flavour) {
-    const ROUNDS: usize = 600;
+    let rounds = flavour.rounds(600);
     let ground = Ground::new(flavour).await;
     let nodes = Node::start_all(&ground).await;
     let (mut own, mut strong, mut at_least, mut cached) = (0, 0, 0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let path = state(format_args!("c12-{}", round % 7));
         let version = nodes[0].client.put(&path).await.acknowledged();
         if round % 10 == 3 {
@@ -97,7 +97,7 @@ pub(super) async fn what_was_written_is_read(flavour: Flavour) {
     say(
         &format!("C12 C14 read_your_writes_and_strong_reads {flavour:?}"),
         format!(
-            "{ROUNDS} rounds: own writes not read {own} ({cached} cached), strong reads behind {strong}, X-Min-Version not reached {at_least}"
+            "{rounds} rounds: own writes not read {own} ({cached} cached), strong reads behind {strong}, X-Min-Version not reached {at_least}"
         ),
     );
     assert_eq!((own, strong, at_least), (0, 0, 0));
@@ -106,7 +106,7 @@ pub(super) async fn what_was_written_is_read(flavour: Flavour) {
 
 /// C15: a key that is deleted and made again all the time.
 pub(super) async fn a_deleted_key_stays_deleted(flavour: Flavour) {
-    const ROUNDS: usize = 150;
+    let rounds = flavour.rounds(150);
     let ground = Ground::new(flavour).await;
     let nodes = Node::start_all(&ground).await;
     let path = state("c15");
@@ -132,7 +132,7 @@ pub(super) async fn a_deleted_key_stays_deleted(flavour: Flavour) {
         })
         .collect();
     let (mut resurrected, mut missing) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         // One writer, by way of all servers in turn; what a server has acknowledged it must know.
         let client = &nodes[round % 3].client;
         let version = client.put(&path).await.acknowledged();
@@ -155,18 +155,18 @@ pub(super) async fn a_deleted_key_stays_deleted(flavour: Flavour) {
     }
     say(
         &format!("C15 tombstone_race {flavour:?}"),
-        format!("{ROUNDS} lives, {reads} reads: resurrected {resurrected}, not found {missing}, backwards on one server {backwards}"),
+        format!("{rounds} lives, {reads} reads: resurrected {resurrected}, not found {missing}, backwards on one server {backwards}"),
     );
     assert_eq!((resurrected, missing, backwards), (0, 0, 0));
 }
 
 /// C16: that a key is not there is cached, and ends when it is made.
 pub(super) async fn what_was_absent_is_found_once_it_is_made(flavour: Flavour) {
-    const KEYS: usize = 60;
+    let keys = flavour.rounds(60);
     let ground = Ground::new(flavour).await;
     let nodes = Node::start_all(&ground).await;
     let (mut own, mut delays) = (0, Vec::new());
-    for number in 0..KEYS {
+    for number in 0..keys {
         let path = state(format_args!("c16-{number}"));
         for node in nodes.iter().chain(&nodes) {
             assert_eq!(node.client.get(&path).await.status, 404);
@@ -188,7 +188,7 @@ pub(super) async fn what_was_absent_is_found_once_it_is_made(flavour: Flavour) {
     }
     say(
         &format!("C16 negative_cache_create {flavour:?}"),
-        format!("{KEYS} keys: not found by their maker {own}; by others {}", super::spread(delays)),
+        format!("{keys} keys: not found by their maker {own}; by others {}", super::spread(delays)),
     );
     assert_eq!(own, 0);
 }

@@ -74,14 +74,13 @@ pub(super) struct Story {
 /// Clients at work.
 pub(super) struct Load {
     over: Arc<AtomicBool>,
-    pub(super) acknowledged: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Story>>,
 }
 
 impl Load {
     /// Clients of these servers, on keys that begin with this letter.
     pub(super) fn start(letter: char, seed: u64, servers: &[Client], lives: &[Arc<AtomicUsize>], lifecycle: &Lifecycle) -> Self {
-        let (over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let over = Arc::new(AtomicBool::new(false));
         let clients = (0..CLIENTS).map(|number| {
             let worker = Worker {
                 letter,
@@ -93,11 +92,10 @@ impl Load {
                 written: HashMap::new(),
                 seen: HashMap::new(),
                 story: Story::default(),
-                acknowledged: Arc::clone(&acknowledged),
             };
             lifecycle.spawn(worker.run(Arc::clone(&over)))
         });
-        Self { clients: clients.collect(), over, acknowledged }
+        Self { clients: clients.collect(), over }
     }
 
     pub(super) async fn finish(self) -> Story {
@@ -124,7 +122,6 @@ struct Worker {
     written: HashMap<usize, i64>,
     seen: HashMap<usize, i64>,
     story: Story,
-    acknowledged: Arc<AtomicUsize>,
 }
 
 pub(super) fn path(letter: char, key: usize) -> String {
@@ -209,7 +206,6 @@ impl Worker {
             Err(_) => Verdict::Unknown,
         };
         if let Verdict::Acknowledged(version) = verdict {
-            self.acknowledged.fetch_add(1, Ordering::SeqCst);
             // A deletion does not say its version: it is one more than what was there, whatever that was.
             let least = version.unwrap_or_else(|| self.written.get(&key).map_or(0, |version| version + 1));
             self.written.insert(key, least);

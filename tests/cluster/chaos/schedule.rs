@@ -127,11 +127,7 @@ impl Scene {
         let over = Instant::now();
         match fault {
             // With a writer goes what it knew of its writes: then nothing but its time ends an entry that it could not replace.
-            Fault::KillServer => {
-                if self.excuses.last().is_some_and(|(_, until)| *until > begun) {
-                    self.excuses.push((begun, over + WORST));
-                }
-            }
+            Fault::KillServer if self.excuses.iter().any(|(_, until)| *until > begun) => self.excuses.push((begun, over + WORST)),
             Fault::StallTier | Fault::Reset | Fault::Refuse | Fault::Swallow | Fault::SlowLink => self.excuses.push((begun, over + REPAIR)),
             _ => {}
         }
