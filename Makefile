@@ -1,6 +1,6 @@
 # `make` or `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint doc openapi
+.PHONY: help run test chaos check fmt lint doc openapi
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -14,6 +14,12 @@ test: ## Runs all tests, with a PostgreSQL and a Redis of their own
 	@scripts/setup test
 	@scripts/stage "build of the tests" cargo test --locked --no-run
 	@scripts/stage "tests with a PostgreSQL and a Redis of their own" scripts/with-postgres scripts/with-redis scripts/test
+
+MINUTES ?= 10
+chaos: ## Breaks three servers, their cache tiers and their database for MINUTES=10, and judges every answer
+	@scripts/setup test
+	@NWORKFLOW_TEST_CHAOS_SECONDS=$$((60 * $(MINUTES))) scripts/with-postgres scripts/with-redis \
+		cargo test --locked --test suite -- --nocapture --test-threads=1 cluster::chaos::chaos_from
 
 check: ## Everything that continuous integration checks: format, lints, documentation, tests, generated files
 	@scripts/setup test

@@ -14,10 +14,11 @@ use reqwest::Method;
 
 use load::{Load, Sender};
 use oracle::{Tables, judge};
-use server::{Cluster, Server, Target, pause};
+use server::{Server, Target};
 
 use crate::support::documents::{Random, fresh_seed};
 use crate::support::postgres::{APP, TestDatabase};
+use crate::support::postgres_cluster::{Cluster, pause};
 
 /// Set to a seed, the runs are made with it.
 const SEED: &str = "NWORKFLOW_TEST_SEED";

@@ -16,6 +16,8 @@ mod cache;
 #[cfg(test)]
 mod cache_protocol;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod contract;

@@ -12,7 +12,8 @@ use sqlx::{ConnectOptions as _, Row as _};
 use uuid::Uuid;
 
 use super::load::{Kind, Operation, Sender, Verdict};
-use super::server::{Target, pause};
+use super::server::Target;
+use crate::support::postgres_cluster::pause;
 
 /// How often a write whose outcome is unknown is sent again before the test gives up.
 const TRIES: usize = 500;

@@ -7,6 +7,7 @@ pub(crate) mod issuer;
 pub(crate) mod keys;
 pub(crate) mod port;
 pub(crate) mod postgres;
+pub(crate) mod postgres_cluster;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod store_methods;

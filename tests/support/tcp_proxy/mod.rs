@@ -8,8 +8,8 @@ mod pump;
 mod tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nworkflow_state::lifecycle::Lifecycle;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use self::pump::{Broken, pump};
 use super::port;
+use super::redis::resp::Value;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -64,6 +65,7 @@ struct Counters {
     open: AtomicU64,
     messages: AtomicU64,
     dropped: AtomicU64,
+    lost: Mutex<Vec<Value>>,
 }
 
 /// One direction of all connections.
@@ -176,6 +178,11 @@ impl TcpProxy {
         let [bytes_to_server, bytes_to_client] =
             [Direction::ToServer, Direction::ToClient].map(|direction| self.lane(direction).bytes.load(Ordering::SeqCst));
         Counts { accepted, open, bytes_to_server, bytes_to_client, messages, dropped }
+    }
+
+    /// The messages that were dropped, whole.
+    pub(crate) fn lost(&self) -> Vec<Value> {
+        self.shared.counters.lost.lock().unwrap().clone()
     }
 
     fn lane(&self, direction: Direction) -> &Lane {

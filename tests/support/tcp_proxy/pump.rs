@@ -187,6 +187,7 @@ impl Delivery<'_> {
                 self.counters.messages.fetch_add(1, Ordering::SeqCst);
                 if self.random.get_or_insert(Random(seed)).next().is_multiple_of(one_in) {
                     self.counters.dropped.fetch_add(1, Ordering::SeqCst);
+                    self.counters.lost.lock().unwrap().push(frame);
                     begin = end;
                     continue;
                 }

@@ -244,6 +244,7 @@ async fn one_message_in_a_hundred_is_dropped_and_no_reply() {
         }
         let dropped = usize::try_from(proxy.counts().dropped).unwrap();
         assert!((5..60).contains(&dropped), "{dropped}");
+        assert_eq!(proxy.lost().iter().filter(|message| message.is_message()).count(), dropped);
         assert_eq!(heard.len() + dropped, MESSAGES);
         assert!(heard.is_sorted());
     }
