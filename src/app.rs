@@ -35,6 +35,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// The use cases, for jobs.
     pub services: Services,
+    /// The caches, to be finished after the last write and before the store is closed.
+    pub caches: Caches,
 }
 
 /// How a server starts, beside its settings.
@@ -134,7 +136,8 @@ impl App {
         // The embedded store has one writer and one cache, in one process: there is nothing to disagree with.
         let sample_every = if config.database.is_embedded() { 0 } else { config.cache.sample_every };
         let idempotency_wait = config.limits.idempotency_wait_ms.into();
-        let memory = Memory::new(Arc::clone(&store), caches.tiers, lifecycle.clone(), idempotency_wait, caches.life, sample_every);
+        let (tiers, life) = (caches.tiers.clone(), caches.life.clone());
+        let memory = Memory::new(Arc::clone(&store), tiers, lifecycle.clone(), idempotency_wait, life, sample_every);
         let services = Services::new(&memory, http::renderers());
         let mut metrics = Metrics::new();
         metrics.registry_mut().register_collector(Box::new(Levels::new(services.operations.clone())));
@@ -148,7 +151,7 @@ impl App {
             config,
         });
         let metrics_router = own_port.then(|| http::metrics_router(state.clone()));
-        Ok(Self { router: http::router(surface.router, state), metrics_router, store, services })
+        Ok(Self { router: http::router(surface.router, state), metrics_router, store, services, caches })
     }
 }
 

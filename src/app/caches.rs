@@ -82,6 +82,13 @@ impl Caches {
         });
     }
 
+    /// After the last write: tells the second tier what it has not been told yet.
+    pub async fn finish(&self) {
+        if let Some(second) = self.tiers.second() {
+            second.finish().await;
+        }
+    }
+
     /// Starts what keeps the second tier connected and the local one right.
     pub fn start(&self, lifecycle: &Lifecycle) {
         let Some(second) = self.tiers.second() else { return };

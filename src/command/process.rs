@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use super::{Failure, Result};
-use crate::app::{App, AppOptions};
+use crate::app::{App, AppOptions, Caches};
 use crate::config::{Config, ServerConfig};
 use crate::domain::clock::Clock;
 use crate::http::server::serve;
@@ -49,6 +49,7 @@ pub(super) enum MetricsPort {
 pub(super) struct Server {
     lifecycle: Lifecycle,
     store: Arc<dyn Store>,
+    caches: Caches,
     signals: Signals,
     config: ServerConfig,
     /// Where it listens; the port is the real one also when 0 was configured.
@@ -71,7 +72,7 @@ impl Server {
                 if let (Some(listener), Some(router)) = (ports.metrics, app.metrics_router) {
                     lifecycle.supervise("metrics", serve(listener, router, &server, &lifecycle));
                 }
-                Ok(Self { lifecycle, store: app.store, signals, config: server, address })
+                Ok(Self { lifecycle, store: app.store, caches: app.caches, signals, config: server, address })
             }
             Err(failure) => {
                 lifecycle.stop();
@@ -113,6 +114,7 @@ impl Server {
         let stop_timeout = Duration::from(self.config.stop_timeout_ms);
         self.lifecycle.stop();
         let drained = self.drain(begin, stop_timeout).await;
+        self.caches.finish().await;
         let left = stop_timeout.saturating_sub(begin.elapsed()).max(LAST_MOMENT);
         let closed = timeout(left, self.store.close()).await.is_ok();
         if !closed {

@@ -66,12 +66,16 @@ async fn a_stampede() {
     let before = loads();
     let answers = join_all((0..READERS).map(|number| nodes[number % nodes.len()].client.get(&path))).await;
     let loads = loads() - before;
-    let wrong = answers.iter().filter(|answer| answer.version != version).count();
+    let wrong = answers.iter().filter(|answer| answer.status == 200 && answer.version != version).count();
+    // On a busy machine some may hear that the server has too much to do; that is an answer too.
+    let refused = answers.iter().filter(|answer| [503, 504].contains(&answer.status)).count();
+    let strange: Vec<_> = answers.iter().map(|answer| answer.status).filter(|status| ![200, 503, 504].contains(status)).collect();
+    assert!(strange.is_empty(), "{strange:?}");
     let slowest = answers.iter().map(|answer| answer.took).max().unwrap();
     say(
         "C19 stampede",
         format!(
-            "{READERS} readers over {} servers: the database was asked {loads} times, wrong answers {wrong}, all answered within {slowest:?}",
+            "{READERS} readers over {} servers: the database was asked {loads} times, wrong answers {wrong}, refused {refused}, all answered within {slowest:?}",
             nodes.len()
         ),
     );

@@ -15,7 +15,7 @@ use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::service::{Freshness, Tier, WriteRequest};
 use uuid::Uuid;
 
-use crate::support::postgres::{APP, TestDatabase};
+use crate::support::postgres::{APP, OWNER, TestDatabase};
 
 fn config(database: &TestDatabase, folder: &Path, alone: bool) -> Config {
     let flags = [("server.metrics_listen", ""), ("cache.single_server", if alone { "true" } else { "false" })];
@@ -97,6 +97,19 @@ async fn a_server_that_is_alone_believes_its_own_memory() {
     until("the local tier goes off", async || server.tier(&caller).await != Tier::Local).await;
     until("the lock is taken again", async || server.tier(&caller).await == Tier::Local).await;
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_may_migrate_begins_beside_another() {
+    let (database, folder) = (TestDatabase::migrated().await, tempfile::tempdir().unwrap());
+    let first = Server::start(&database, folder.path(), false).await.unwrap();
+    let mut config = config(&database, folder.path(), false);
+    config.database.migrate_url = Secret::from(database.url(OWNER));
+    let lifecycle = Lifecycle::new();
+    let starting = App::build(config, AppOptions { development: true }, Clock::new(), lifecycle.clone());
+    let app = tokio::time::timeout(Duration::from_secs(60), starting).await.expect("it does not wait for the first").unwrap();
+    Server { app, lifecycle }.stop().await;
+    first.stop().await;
 }
 
 #[tokio::test]

@@ -62,6 +62,22 @@ impl Dragonfly {
         Ok(link)
     }
 
+    /// Tells what is due, whatever its time, before the process ends. What cannot be told now is not told any more.
+    pub async fn finish(&self) {
+        let telling = async {
+            let Ok((link, epoch)) = self.current() else { return };
+            self.repair.hurry();
+            while let Ok(true) = self.repair(&link, &epoch).await {}
+        };
+        let limit = Duration::from(self.config.connect_timeout_ms);
+        if tokio::time::timeout(limit, telling).await.is_err() || self.repair.len() > 0 {
+            tracing::warn!(
+                keys = self.repair.len(),
+                "the second cache tier could not be told of the last writes; its entries of them end by themselves"
+            );
+        }
+    }
+
     fn use_link(&self, link: &Arc<Link>) {
         self.breaker.reset();
         self.link.store(Some(Arc::clone(link)));

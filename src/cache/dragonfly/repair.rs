@@ -80,6 +80,14 @@ impl Repair {
         if keys.is_empty() { Due::Nothing } else { Due::Keys(keys) }
     }
 
+    /// Everything is due now.
+    pub(super) fn hurry(&self) {
+        let now = Instant::now();
+        for wanting in self.state().keys.values_mut() {
+            wanting.not_before = now;
+        }
+    }
+
     /// The tier was told of this version of the key. A newer one stays due.
     pub(super) fn done(&self, key: &str, version: Option<Version>) {
         let mut state = self.state();

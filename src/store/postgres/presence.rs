@@ -13,8 +13,8 @@ use super::connect;
 use super::error::OpenError;
 use crate::config::DatabaseConfig;
 
-/// The lock, in each database its own: `nworkflo` in ASCII.
-const LOCK: i64 = 0x6E77_6F72_6B66_6C6F;
+/// The lock, in each database its own, and not that of migrations: `nwserver` in ASCII.
+const LOCK: i64 = 0x6E77_7365_7276_6572;
 /// Pause between two looks at the connection of a server that is alone. Twice as long may its memory be believed after the lock is lost.
 const LOOK_ALONE: Duration = Duration::from_millis(500);
 /// Pause between two looks of a server that is one of many.

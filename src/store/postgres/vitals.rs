@@ -11,8 +11,8 @@ use crate::domain::store_life::{Epoch, StoreLife};
 /// server, which every crash and restore changes.
 const LOOK: &str = "
     SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8,
-           system_identifier || '|' || current_database() || '|' || current_schema(),
-           substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || '|' || pg_postmaster_start_time()::text
+           system_identifier || '|' || current_database() || '|' || coalesce(current_schema(), ''),
+           substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) || '|' || extract(epoch FROM pg_postmaster_start_time())
     FROM pg_control_system()";
 
 /// Asks the database on this connection and tells `life`. Fails on a standby, which must not fill a cache.
