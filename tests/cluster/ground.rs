@@ -111,7 +111,8 @@ impl Ground {
             // An answer in so many is looked at again: the product's own eye on its caches.
             ("cache.sample_every", "50".to_owned()),
             ("jobs.sweep", "false".to_owned()),
-            ("log.level", "warn".to_owned()),
+            // Why a tier is away is said at this level.
+            ("log.level", "warn,nworkflow_state::cache=debug".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();

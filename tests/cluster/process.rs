@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use serde_json::Value;
 
 use super::client::Client;
 use super::ground::Ground;
-use super::until;
+use super::{PATIENCE, STEP, until};
 use crate::support::port;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_nworkflow-state");
@@ -80,13 +81,21 @@ impl Process {
 
     /// Waits until both of its tiers are used, and says how long that took.
     pub(super) async fn uses_both_tiers(&self) -> Duration {
-        until("both tiers are used", async || {
+        let begin = Instant::now();
+        loop {
             let request = self.client.request(Method::GET, "/stats").timeout(Duration::from_secs(2));
-            Client::try_send(request)
-                .await
-                .is_ok_and(|answer| answer.body["local_tier"]["enabled"] == true && answer.body["second_tier"]["connected"] == true)
-        })
-        .await
+            let figures = Client::try_send(request).await.map(|answer| answer.body);
+            let are_used = |body: &Value| body["local_tier"]["enabled"] == true && body["second_tier"]["connected"] == true;
+            if figures.as_ref().is_ok_and(are_used) {
+                return begin.elapsed();
+            }
+            let said = || {
+                let lines = self.said("nworkflow_state::cache");
+                lines[lines.len().saturating_sub(12)..].join("\n")
+            };
+            assert!(begin.elapsed() < PATIENCE, "both tiers are not used: {figures:?}\n{}", said());
+            tokio::time::sleep(STEP).await;
+        }
     }
 
     /// `kill -9`.
