@@ -21,7 +21,6 @@ pub struct Address {
     certificates: Option<TlsCertificates>,
     cluster: bool,
     connect_limit: Duration,
-    answer_limit: Duration,
 }
 
 impl std::fmt::Debug for Address {
@@ -80,13 +79,7 @@ impl Address {
             None => Ok(server),
         };
         let servers = servers.into_iter().map(trusting).collect::<Result<_, _>>()?;
-        Ok(Self {
-            servers,
-            certificates,
-            cluster: config.cluster,
-            connect_limit: config.connect_timeout_ms.into(),
-            answer_limit: config.operation_timeout_ms.into(),
-        })
+        Ok(Self { servers, certificates, cluster: config.cluster, connect_limit: config.connect_timeout_ms.into() })
     }
 
     /// For messages: without user and password.
@@ -95,7 +88,7 @@ impl Address {
         self.servers.iter().map(|server| server.addr().to_string()).collect::<Vec<_>>().join(",")
     }
 
-    /// A connection for commands.
+    /// A connection for commands. Its own limit for an answer is that of connecting; each caller has a shorter one.
     pub(super) async fn connect(&self) -> RedisResult<Connection> {
         if self.cluster {
             let connecting = self.cluster_client()?;
@@ -103,7 +96,7 @@ impl Address {
             return connected.map_err(|_| silent())?.map(Connection::Cluster);
         }
         let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_limit)).set_response_timeout(Some(self.answer_limit));
+            AsyncConnectionConfig::new().set_connection_timeout(Some(self.connect_limit)).set_response_timeout(Some(self.connect_limit));
         self.client(0)?.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
     }
 
@@ -141,6 +134,11 @@ impl Address {
         &self.servers
     }
 
+    /// Longest time for connecting, in milliseconds.
+    pub(super) fn connect_limit_milliseconds(&self) -> u64 {
+        self.connect_limit.as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
     /// Whether it is a cluster.
     pub(super) const fn is_cluster(&self) -> bool {
         self.cluster
@@ -154,7 +152,7 @@ impl Address {
         let mut builder = ClusterClientBuilder::new(self.servers.clone())
             .use_protocol(ProtocolVersion::RESP3)
             .connection_timeout(self.connect_limit)
-            .response_timeout(self.answer_limit)
+            .response_timeout(self.connect_limit)
             .tcp_settings(TcpSettings::default().set_nodelay(true))
             .retries(2);
         if let Some(certificates) = &self.certificates {

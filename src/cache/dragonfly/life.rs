@@ -59,6 +59,13 @@ impl Dragonfly {
         let link = opening.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
         let link = Arc::new(link);
         while self.repair(&link, &epoch).await.map_err(|_| "what was due could not be told".to_owned())? {}
+        // One that answers, but too slowly to be of use, would be given up again at once.
+        let limit = Duration::from(self.config.operation_timeout_ms);
+        let round_trip = link.round_trip().await.map_err(|error| error.to_string())?;
+        if round_trip >= limit {
+            return Err(format!("it takes {} ms for an answer, more than dragonfly.operation_timeout_ms", round_trip.as_millis()));
+        }
+        link.expect_answers_within(limit);
         Ok(link)
     }
 

@@ -2,6 +2,8 @@
 //! key begins with a hash of both.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -22,6 +24,8 @@ pub(super) struct Link {
     connections: Vec<Connection>,
     /// Which server this is, in which life of it.
     identity: String,
+    /// Longest wait for an answer, in milliseconds.
+    answer_limit: AtomicU64,
     namespace: ArcSwapOption<Namespace>,
 }
 
@@ -39,7 +43,12 @@ impl Link {
         for _ in 0..count.max(1) {
             connections.push(address.connect().await?);
         }
-        let mut link = Self { connections, identity: String::new(), namespace: ArcSwapOption::empty() };
+        let mut link = Self {
+            connections,
+            identity: String::new(),
+            answer_limit: AtomicU64::new(address.connect_limit_milliseconds()),
+            namespace: ArcSwapOption::empty(),
+        };
         link.identity = link.read_identity().await?;
         for script in scripts::all() {
             let mut load = redis::cmd("SCRIPT");
@@ -47,6 +56,30 @@ impl Link {
             link.everywhere(load).await?;
         }
         Ok(link)
+    }
+
+    /// Longest wait for an answer: while it is being opened that of connecting, because a server that is slow for a moment must not be lost for
+    /// longer.
+    pub(super) fn answer_limit(&self) -> Duration {
+        Duration::from_millis(self.answer_limit.load(Ordering::Relaxed))
+    }
+
+    /// From now on answers are waited for this long.
+    pub(super) fn expect_answers_within(&self, limit: Duration) {
+        self.answer_limit.store(limit.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long the server takes for an answer, at best of three.
+    pub(super) async fn round_trip(&self) -> RedisResult<Duration> {
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let mut info = redis::cmd("INFO");
+            info.arg("server");
+            let begin = Instant::now();
+            self.everywhere(info).await?;
+            best = best.min(begin.elapsed());
+        }
+        Ok(best)
     }
 
     /// The connection for a key: always the same one, so that what is sent about a key arrives in order.

@@ -22,7 +22,6 @@ use tokio::sync::{Notify, watch};
 
 use self::breaker::Breaker;
 pub use self::connect::Address;
-use self::connect::Connection;
 pub use self::examine::examine;
 use self::link::Link;
 pub(super) use self::operations::Lookup;
@@ -185,17 +184,11 @@ impl Dragonfly {
         Ok((link, epoch))
     }
 
-    /// Sends a command about a key. The connection has the time limit; a cluster's has to be given one.
+    /// Sends a command about a key, and waits for the answer as long as the link says.
     async fn send<T: FromRedisValue>(&self, link: &Arc<Link>, key: &str, command: &Cmd) -> Result<T, Failure> {
         let Some(mut connection) = link.connection(key) else { return Err(Failure::Down) };
-        let limit = Duration::from(self.config.operation_timeout_ms);
-        let answer = match &mut connection {
-            Connection::One(connection) => command.query_async(connection).await,
-            Connection::Cluster(connection) => match tokio::time::timeout(limit, command.query_async(connection)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-            },
-        };
+        let answer = tokio::time::timeout(link.answer_limit(), command.query_async(&mut connection)).await;
+        let answer = answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
         match answer {
             Ok(answer) => {
                 self.breaker.record(false);
