@@ -15,7 +15,7 @@ use super::{Grouped, Shared, run};
 use crate::store::StoreError;
 
 /// Most groups that a lane has at work at once: of several tenants, or beside one that takes long.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// A lane. It ends when it is closed, or nobody can submit any more, and everything is answered.
 pub(super) struct Lane<R: Grouped> {

@@ -16,6 +16,10 @@ use crate::store::Result;
 /// that row, and not those of its lane; and on a slow disk more than one commit is under way.
 pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 
+/// Below how many rows at work a further group of the tenant is begun at once: with few writers each has a commit of its own, as if there
+/// were no groups, and none waits for the one who came a moment earlier.
+const FEW: usize = 4;
+
 /// A request on its way.
 pub(super) struct Job<R: Grouped> {
     pub(super) row: R,
@@ -55,6 +59,13 @@ pub(super) struct Ticket<K> {
     names: Vec<Name<K>>,
 }
 
+/// A group at work.
+struct AtWork {
+    number: u64,
+    since: Instant,
+    rows: usize,
+}
+
 /// The requests of one tenant.
 struct Line<R: Grouped> {
     waiting: VecDeque<Job<R>>,
@@ -64,8 +75,7 @@ struct Line<R: Grouped> {
     behind: HashSet<Name<R::Key>>,
     /// The names of groups at work.
     busy: HashSet<Name<R::Key>>,
-    /// Number and beginning of each of them.
-    at_work: Vec<(u64, Instant)>,
+    at_work: Vec<AtWork>,
 }
 
 impl<R: Grouped> Line<R> {
@@ -74,8 +84,8 @@ impl<R: Grouped> Line<R> {
     }
 
     fn may_begin(&self, now: Instant) -> bool {
-        self.looked_at < self.waiting.len()
-            && self.at_work.iter().filter(|(_, since)| now.saturating_duration_since(*since) < PATIENCE).count() < R::TOGETHER
+        let young = || self.at_work.iter().filter(|group| now.saturating_duration_since(group.since) < PATIENCE);
+        self.looked_at < self.waiting.len() && (young().count() < R::TOGETHER || young().map(|group| group.rows).sum::<usize>() < FEW)
     }
 
     /// The rows of the next group: in their order, those whose names are free and not waited for by an earlier one.
@@ -161,7 +171,7 @@ impl<R: Grouped> Queue<R> {
                 return self.next_group(now, limits);
             }
             self.last_number += 1;
-            line.at_work.push((self.last_number, now));
+            line.at_work.push(AtWork { number: self.last_number, since: now, rows: jobs.len() });
             let ticket = Ticket { tenant: tenant.clone(), number: self.last_number, names };
             let begin = |Job { row, reply, place, .. }: Job<R>| {
                 drop(place);
@@ -176,7 +186,7 @@ impl<R: Grouped> Queue<R> {
     /// A group has ended: its names are free.
     pub(super) fn end(&mut self, ticket: &Ticket<R::Key>) {
         let Some(line) = self.lines.get_mut(&ticket.tenant) else { return };
-        line.at_work.retain(|(number, _)| *number != ticket.number);
+        line.at_work.retain(|group| group.number != ticket.number);
         for name in &ticket.names {
             line.busy.remove(name);
         }
@@ -187,7 +197,7 @@ impl<R: Grouped> Queue<R> {
     /// The next moment at which a group at work will have taken longer than [`PATIENCE`].
     pub(super) fn next_patience(&self, now: Instant) -> Option<Instant> {
         let beginnings = self.turns.iter().filter_map(|tenant| self.lines.get(tenant)).flat_map(|line| &line.at_work);
-        beginnings.map(|(_, since)| *since + PATIENCE).filter(|moment| *moment > now).min()
+        beginnings.map(|group| group.since + PATIENCE).filter(|moment| *moment > now).min()
     }
 
     /// Takes out what was queued before this moment.
@@ -337,7 +347,7 @@ mod tests {
     #[test]
     fn a_tenant_has_one_group_at_work_until_it_takes_long() {
         let mut bench = Bench::<true>::new();
-        bench.push("acme", 'a', None);
+        "wxyz".chars().for_each(|key| bench.push("acme", key, None));
         let (_, ticket) = bench.next().unwrap();
         bench.push("acme", 'b', None);
         assert_eq!(bench.keys(), None);
@@ -349,6 +359,19 @@ mod tests {
         assert_eq!(tenants.map(|tenant| tenant.to_string()), ["other", "third"]);
         bench.queue.end(&ticket);
         assert_eq!(bench.keys().as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn few_do_not_wait_for_each_other() {
+        let mut bench = Bench::<true>::new();
+        for key in "abcd".chars() {
+            bench.push("acme", key, None);
+            assert_eq!(bench.keys(), Some(key.to_string()));
+        }
+        "ef".chars().for_each(|key| bench.push("acme", key, None));
+        assert_eq!(bench.keys(), None);
+        bench.now += PATIENCE;
+        assert_eq!(bench.keys().as_deref(), Some("ef"));
     }
 
     #[test]
