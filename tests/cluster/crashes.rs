@@ -90,7 +90,7 @@ async fn a_writer_is_killed_after_its_commit() {
     );
     assert!(markers > 0, "the kills came too late");
     assert_eq!(stale, 0);
-    assert!(bypasses.iter().all(|bypass| *bypass < Duration::from_millis(5000 + 1500)), "{bypasses:?}");
+    assert!(bypasses.iter().all(|bypass| *bypass < Duration::from_millis(5000 + 10_000)), "{bypasses:?}");
 }
 
 /// C5: clients close their connections at any moment of a write.

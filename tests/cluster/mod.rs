@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use self::flavour::{Flavour, on_every_tier};
 
 /// Longest wait for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The step of a poll.
 const STEP: Duration = Duration::from_millis(5);
 

@@ -11,7 +11,7 @@ use crate::support::redis::resp::Value;
 use crate::support::tcp_proxy::{Direction, Mode};
 
 /// How long a server may still tell what another one has replaced.
-const BOUND: Duration = Duration::from_millis(1500);
+const BOUND: Duration = Duration::from_millis(1500 + 3000);
 
 /// Every server answers this version, cached or not, within the bound.
 async fn all_answer(nodes: &[Node], path: &str, version: i64) {

@@ -119,7 +119,7 @@ async fn play(scene: &mut Scene, act: Act<'_>) {
         say(name, example);
     }
     assert_eq!(panics, 0, "seed {seed}");
-    figures.assert_good(seed);
+    figures.assert_good(seed, strict);
 }
 
 fn seconds() -> u64 {

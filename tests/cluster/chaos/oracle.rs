@@ -15,6 +15,8 @@ use crate::cluster::quantile;
 /// How long a server may tell what another one has replaced: the time after which one that hears nothing puts its own tier off, and what a
 /// busy machine needs to notice.
 pub(super) const BOUND: Duration = Duration::from_millis(2000);
+/// How long a server that cannot reach the second tier may leave something old there for others: faults of the link last a few seconds.
+const LONGEST_UNTOLD: Duration = Duration::from_secs(10);
 
 /// A version of a key.
 #[derive(Debug)]
@@ -112,7 +114,10 @@ impl Display for Figures {
 }
 
 impl Figures {
-    pub(super) fn assert_good(&self, seed: u64) {
+    /// With `strict` no read may be behind by more than the bound. Without, a write that its server could not tell the second tier of is told
+    /// when it can be (docs/consistency.md): then the figure says how long that took, and it must not take the life of an entry.
+    pub(super) fn assert_good(&self, seed: u64, strict: bool) {
+        assert!(self.longest_stale < LONGEST_UNTOLD, "seed {seed}: {self}\n{}", self.examples.join("\n"));
         let bad = [
             self.lost,
             self.duplicates,
@@ -121,7 +126,7 @@ impl Figures {
             self.gaps,
             self.strong_stale,
             self.ghosts,
-            self.beyond_bound,
+            if strict { self.beyond_bound } else { 0 },
             self.own_writes_missing,
         ];
         assert_eq!(bad, [0; 9], "seed {seed}: {self}\n{}", self.examples.join("\n"));
