@@ -93,7 +93,7 @@ impl Caches {
     pub fn start(&self, lifecycle: &Lifecycle) {
         let Some(second) = self.tiers.second() else { return };
         lifecycle.supervise("second cache tier", Arc::clone(second).run(lifecycle.clone()));
-        lifecycle.supervise("heartbeat", bus::beat(Arc::clone(second), lifecycle.clone()));
+        lifecycle.supervise("heartbeat", bus::beat(self.tiers.clone(), Arc::clone(second), lifecycle.clone()));
         let listening = bus::run(self.tiers.clone(), Arc::clone(second), self.local_wanted, lifecycle.clone());
         lifecycle.supervise("bus", listening);
     }

@@ -3,7 +3,7 @@
 //! The second tier is no place of trust: a payload that is cut off, is another key's, or that this program did not write is not read. That
 //! it was *not forged* is nothing that this can tell: who may write to the second tier may write answers. Keep it to the servers.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 
 use super::entry::{Entry, Facts, SessionFacts};
@@ -44,16 +44,16 @@ pub(super) fn write(key: &str, entry: &Entry) -> Vec<u8> {
         }
     }
     bytes.extend_from_slice(body);
-    let sum = checksum(&bytes[CHECKSUM..]);
+    let sum = checksum(entry.version(), entry.body().is_some(), &bytes[CHECKSUM..]);
     bytes[..CHECKSUM].copy_from_slice(&sum);
     bytes
 }
 
-/// Reads the payload of a slot of the key with this text; `None` when it is not what [`write`] makes.
+/// Reads the payload of a slot of the key with this text; `None` when it is not what [`write()`] makes.
 pub(super) fn read(key: &str, version: Option<Version>, live: bool, payload: Vec<u8>) -> Option<Entry> {
     let payload = Bytes::from(payload.into_boxed_slice());
     let (sum, rest) = payload.split_at_checked(CHECKSUM)?;
-    if sum != checksum(rest) {
+    if sum != checksum(version, live, rest) {
         return None;
     }
     let mut reader = Reader(rest);
@@ -82,9 +82,14 @@ pub(super) fn read(key: &str, version: Option<Version>, live: bool, payload: Vec
     (live || reader.0.is_empty()).then(|| Entry::restore(version, body, facts, deadline))
 }
 
-fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
+/// Over the head of the slot too, which scripts read: a version that was changed must not be believed.
+fn checksum(version: Option<Version>, live: bool, bytes: &[u8]) -> [u8; CHECKSUM] {
+    let mut context = Context::new(&SHA256);
+    context.update(&version.map_or(0, Version::get).to_be_bytes());
+    context.update(&[u8::from(live)]);
+    context.update(bytes);
     let mut sum = [0; CHECKSUM];
-    sum.copy_from_slice(&digest(&SHA256, bytes).as_ref()[..CHECKSUM]);
+    sum.copy_from_slice(&context.finish().as_ref()[..CHECKSUM]);
     sum
 }
 
@@ -171,6 +176,8 @@ mod tests {
             let (version, live) = (entry.version(), entry.body().is_some());
             let good = write("acme:session:s", &entry);
             assert!(read("acme:session:t", version, live, good.clone()).is_none());
+            assert!(read("acme:session:s", Version::new(77), live, good.clone()).is_none());
+            assert!(read("acme:session:s", version, !live, good.clone()).is_none());
             for cut in 0..good.len() {
                 assert!(read("acme:session:s", version, live, good[..cut].to_vec()).is_none(), "{cut}");
             }

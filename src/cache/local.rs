@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -28,6 +28,10 @@ pub struct LocalTier {
     floor_microseconds: i64,
     floor_entries: usize,
     enabled: AtomicBool,
+    /// What [`LocalTier::milliseconds`] counts from.
+    begun: Instant,
+    /// Until then entries are believed; `u64::MAX`: for as long as the tier is on.
+    trusted_until: AtomicU64,
     /// The database's lives that were seen.
     lives: AtomicU64,
     stripes: Stripes,
@@ -78,6 +82,8 @@ impl LocalTier {
             floor_microseconds: microseconds(config.floor_ms),
             floor_entries: config.floor_entries,
             enabled: AtomicBool::new(config.local),
+            begun: Instant::now(),
+            trusted_until: AtomicU64::new(u64::MAX),
             lives: AtomicU64::new(0),
             stripes: Stripes::new(),
             entries: Bounded::new(config.local_bytes),
@@ -116,11 +122,26 @@ impl LocalTier {
         if !self.is_enabled() {
             return None;
         }
+        let until = self.trusted_until.load(Ordering::Acquire);
+        if until != u64::MAX && self.milliseconds() >= until {
+            return None;
+        }
         self.notice_another_life();
         let found = self.find(key, wanted);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
+    }
+
+    /// Milliseconds since the tier was made, on a clock that nobody sets.
+    pub(super) fn milliseconds(&self) -> u64 {
+        self.begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Entries are believed until then. For who hears of writes from others: a process that was suspended must not answer, when it wakes, before
+    /// it has heard what it missed.
+    pub(super) fn trust_until(&self, milliseconds: u64) {
+        self.trusted_until.store(milliseconds, Ordering::Release);
     }
 
     /// What was read in an earlier life of the database goes: it may never have been committed.
@@ -158,14 +179,14 @@ impl LocalTier {
         let mut stripe = self.stripes.lock(key);
         stripe.void_tickets();
         let now = self.clock.now();
-        // A writer here that commits an older version may come to leave it only now.
-        if !stripe.is_quiet() || stripe.floor(key, now).is_some() {
-            let until = Timestamp::from_microseconds(now.as_microseconds().saturating_add(self.floor_microseconds));
-            stripe.raise_floor(key.clone(), version, now, until);
-        }
+        // A writer here that commits an older version may come to leave it only now; and the second tier may not have been told.
+        let until = Timestamp::from_microseconds(now.as_microseconds().saturating_add(self.floor_microseconds));
+        stripe.raise_floor(key.clone(), version, now, until);
         if self.entries.peek(key).is_some_and(|slot| slot.entry.version() < Some(version)) {
             self.entries.remove(key);
         }
+        drop(stripe);
+        self.limit_floors(now);
     }
 
     /// A ticket for a load of the key that begins now.

@@ -319,7 +319,8 @@ impl Sessions {
 
 /// Whether a refused write tells something of the session that it was about.
 fn tells_of_a_session(error: &Error) -> bool {
-    matches!(error.code.status(), 409 | 412 | 422) && !matches!(error.code, Code::IdempotencyKeyReused | Code::IdempotencyInFlight)
+    matches!(error.code.status(), 400 | 409 | 412 | 413 | 422)
+        && !matches!(error.code, Code::IdempotencyKeyReused | Code::IdempotencyInFlight)
 }
 
 /// A condition on a session that is not there fails, and one that is out of reach is as one that is not there.

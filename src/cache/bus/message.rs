@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `ORIGIN NUMBER write VERSION KEY` | this version of the key is written, or has been |
 //! | `ORIGIN NUMBER clear` | the second tier was emptied on purpose: empty yours |
-//! | `ORIGIN SETTLED alive NONCE` | a heartbeat: all my messages up to this number have been sent |
+//! | `ORIGIN SETTLED alive SENT` | a heartbeat: all my messages up to this number have been sent; when, by my own clock |
 
 use crate::cache::key::Key;
 use crate::cache::key_text;
@@ -34,7 +34,10 @@ pub enum Content {
     /// Everything.
     Clear,
     /// A heartbeat.
-    Alive,
+    Alive {
+        /// A moment of the process that sent it: milliseconds on a clock that means nothing to others.
+        sent: u64,
+    },
 }
 
 /// The line of a write of the key with this text.
@@ -51,8 +54,8 @@ pub fn clear(origin: &str, number: u64) -> String {
 
 /// A heartbeat.
 #[must_use]
-pub fn alive(origin: &str, settled: u64) -> String {
-    format!("{origin} {settled} alive")
+pub fn alive(origin: &str, settled: u64, sent: u64) -> String {
+    format!("{origin} {settled} alive {sent}")
 }
 
 /// Reads a line; `None` when it is not one of these.
@@ -64,7 +67,7 @@ pub fn read(line: &[u8]) -> Option<Message> {
     let content = match rest {
         ["write", version, key] => Content::Write { key: key_text::read(key)?, version: Version::new(version.parse().ok()?)? },
         ["clear"] => Content::Clear,
-        ["alive"] => Content::Alive,
+        ["alive", sent] => Content::Alive { sent: sent.parse().ok()? },
         _ => return None,
     };
     Some(Message { origin: (*origin).to_owned(), number: number.parse().ok()?, content })
@@ -81,8 +84,19 @@ mod tests {
         let read = |line: &str| read(line.as_bytes()).map(|message| (message.origin, message.number, message.content));
         assert_eq!(read(&write("me", 3, "acme:global:a%20b", 7)), Some(("me".to_owned(), 3, Content::Write { key, version })));
         assert_eq!(read(&clear("me", 3)), Some(("me".to_owned(), 3, Content::Clear)));
-        assert_eq!(read(&alive("me", 0)), Some(("me".to_owned(), 0, Content::Alive)));
-        for bad in ["", "me", "me 1", "me x clear", "me 1 write 0 acme:global:a", "me 1 write 7 acme", "me 1 clear more", "me 1 other"] {
+        assert_eq!(read(&alive("me", 0, 9)), Some(("me".to_owned(), 0, Content::Alive { sent: 9 })));
+        for bad in [
+            "",
+            "me",
+            "me 1",
+            "me x clear",
+            "me 1 write 0 acme:global:a",
+            "me 1 write 7 acme",
+            "me 1 clear more",
+            "me 1 other",
+            "me 1 alive",
+            "me 1 alive x",
+        ] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

@@ -78,7 +78,8 @@ impl AsyncPushSender for Listener {
 }
 
 /// Says that this process is there, again and again.
-pub async fn beat(second: Arc<Dragonfly>, lifecycle: Lifecycle) {
+pub async fn beat(tiers: Tiers, second: Arc<Dragonfly>, lifecycle: Lifecycle) {
+    let local = tiers.local();
     let mut beat = tokio::time::interval(second.config().heartbeat_ms.into());
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -86,7 +87,7 @@ pub async fn beat(second: Arc<Dragonfly>, lifecycle: Lifecycle) {
             () = lifecycle.soft().cancelled() => return,
             _ = beat.tick() => {}
         }
-        if let Err(failure) = second.say_alive().await {
+        if let Err(failure) = second.say_alive(local.milliseconds()).await {
             tracing::trace!(?failure, "no heartbeat");
         }
     }
@@ -141,6 +142,7 @@ async fn listen(second: &Dragonfly, tiers: &Tiers, wanted: bool) -> &'static str
         local,
         counters,
         journal: tiers.journal(),
+        silence_milliseconds: silence.as_millis().try_into().unwrap_or(u64::MAX),
     };
     let (begun, mut up) = (Instant::now(), second.watch());
     let mut check = tokio::time::interval(CHECK);
@@ -183,6 +185,7 @@ struct Hearing<'a> {
     local: &'a LocalTier,
     counters: &'a BusCounters,
     journal: &'a Journal,
+    silence_milliseconds: u64,
 }
 
 impl Hearing<'_> {
@@ -198,7 +201,11 @@ impl Hearing<'_> {
         };
         if message.origin == self.own {
             match message.content {
-                Content::Alive => self.own_heard = Some(Instant::now()),
+                Content::Alive { sent } => {
+                    self.own_heard = Some(Instant::now());
+                    // Counted from when it was sent: what was said before has arrived before it.
+                    self.local.trust_until(sent.saturating_add(self.silence_milliseconds));
+                }
                 Content::Clear => drop(self.local.clear()),
                 Content::Write { .. } => {}
             }
@@ -215,7 +222,7 @@ impl Hearing<'_> {
                 self.local.clear();
                 self.origins.message(&message.origin, message.number);
             }
-            Content::Alive => {
+            Content::Alive { .. } => {
                 if let Some(doubt) = self.origins.heartbeat(&message.origin, message.number, Instant::now()) {
                     self.doubt(doubt);
                 }

@@ -19,7 +19,8 @@ const PROBE: Duration = Duration::from_millis(500);
 const FIRST_PROBE: Duration = Duration::from_millis(50);
 /// Pause between two looks whether anything is due for repair.
 const REPAIR: Duration = Duration::from_millis(100);
-/// Pause between two looks whether the servers of a cluster are still those that they were.
+/// Pause between two looks whether the server is still the same one, in the same life, and takes writes. A server changes its replication id without a word
+/// when it gets a replica or was one; for as long may two servers of ours use different names.
 const SAME: Duration = Duration::from_secs(1);
 /// Most keys that are repaired in one go.
 const REPAIRS: usize = 10_000;
@@ -114,10 +115,11 @@ impl Dragonfly {
                         drop(self.repair(link, &epoch).await);
                     }
                 }
-                _ = same.tick(), if self.address.is_cluster() => match link.is_same().await {
+                _ = same.tick() => match link.is_same().await {
                     Ok(true) => {}
-                    Ok(false) => self.give_up(link, &redis::RedisError::from((redis::ErrorKind::Io, "a node of the cluster has begun anew"))),
-                    Err(error) => drop(self.failed(link, error)),
+                    Ok(false) => self.give_up(link, &redis::RedisError::from((redis::ErrorKind::Io, "the server is in another life, or another one"))),
+                    Err(error) if error.is_timeout() => drop(self.failed(link, error)),
+                    Err(error) => self.give_up(link, &error),
                 },
             }
             if self.link.load().is_none() {

@@ -16,6 +16,8 @@ use crate::domain::store_life::Epoch;
 
 /// The layout of keys and slots. Another one has another name, so that versions of this program can run side by side.
 const LAYOUT: &str = "m1";
+/// What a server must be able to write.
+const PROBE_KEY: &str = "m1:probe";
 /// Keys longer than this are hashed.
 const MAX_KEY_BYTES: usize = 200;
 
@@ -50,6 +52,7 @@ impl Link {
             namespace: ArcSwapOption::empty(),
         };
         link.identity = link.read_identity().await?;
+        link.write_something().await?;
         for script in scripts::all() {
             let mut load = redis::cmd("SCRIPT");
             load.arg("LOAD").arg(script.text);
@@ -101,9 +104,18 @@ impl Link {
         prefix
     }
 
-    /// Whether the server is still in the life in which it was when this was opened. In a cluster a node comes back without a word.
+    /// Whether the server is still in the life in which it was when this was opened. It is asked to write something too: one that only answers
+    /// reads would show what it can no longer be told of.
     pub(super) async fn is_same(&self) -> RedisResult<bool> {
+        self.write_something().await?;
         Ok(self.read_identity().await? == self.identity)
+    }
+
+    async fn write_something(&self) -> RedisResult<()> {
+        let Some(mut connection) = self.connection(PROBE_KEY) else { return Ok(()) };
+        let mut write = redis::cmd("SET");
+        write.arg(PROBE_KEY).arg("1").arg("PX").arg(1000);
+        write.query_async(&mut connection).await
     }
 
     /// The lives of all servers. Dragonfly tells the replication id alone, which changes with every start.

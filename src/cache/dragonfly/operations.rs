@@ -189,8 +189,10 @@ impl Dragonfly {
                 // ends before its second word.
                 Err(Failure::Refused(error)) => {
                     tracing::debug!(%error, "a write could not be marked; the key is emptied instead");
-                    self.delete(&link, &slot_key).await?;
-                    self.publish(&link, &channel, &line).await
+                    // Others are told also when it cannot be emptied: for a while they take nothing older from there.
+                    let emptied = self.delete(&link, &slot_key).await;
+                    let told = self.publish(&link, &channel, &line).await;
+                    emptied.and(told)
                 }
                 Err(failure) => Err(failure),
             }
@@ -252,8 +254,9 @@ impl Dragonfly {
             Ok(_) => Ok(()),
             Err(Failure::Refused(error)) => {
                 tracing::debug!(%error, "a write could not be put; the key is emptied instead");
-                self.delete(link, slot_key).await?;
-                self.publish(link, channel, &line).await
+                let emptied = self.delete(link, slot_key).await;
+                let told = self.publish(link, channel, &line).await;
+                emptied.and(told)
             }
             Err(failure) => Err(failure),
         }
@@ -274,9 +277,10 @@ impl Dragonfly {
     }
 
     /// Says on the bus that this process is there, and up to which number it has said everything.
-    pub(in crate::cache) async fn say_alive(&self) -> Result<(), Failure> {
+    /// `sent`: a moment of this process, which it reads again when it hears itself.
+    pub(in crate::cache) async fn say_alive(&self, sent: u64) -> Result<(), Failure> {
         let (link, epoch) = self.current()?;
-        let line = message::alive(&self.origin, self.sequence.settled());
+        let line = message::alive(&self.origin, self.sequence.settled(), sent);
         self.publish(&link, &link::channel(&epoch), &line).await
     }
 
