@@ -24,7 +24,8 @@ impl Timestamp {
             return None;
         }
         let time = text.parse::<jiff::Timestamp>().ok().or_else(|| is_in_last_days(text).then_some(jiff::Timestamp::MAX));
-        time.map(|time| Self(time.as_microsecond()))
+        // A whole second: parts of the last one can be read and not shown.
+        time.map(|time| Self(time.as_microsecond().min(jiff::Timestamp::MAX.as_second() * 1_000_000)))
     }
 
     /// Microseconds since the epoch.
@@ -137,8 +138,10 @@ mod tests {
         // Beyond what the library counts, and within what RFC 3339 can write.
         let last = Timestamp::parse("9999-12-31T23:59:59.999999Z").unwrap();
         assert!(last > Timestamp::parse("9999-12-29T23:59:59.999999Z").unwrap() && last.to_string().starts_with("9999-12-30T"));
-        assert_eq!(Timestamp::parse("9999-12-31T23:59:59-23:59"), Some(last));
-        for bad in ["9999-12-31", "9999-12-31T23:59:59", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z", "9999-12-31T23:59:59"] {
+        for same in ["9999-12-31T23:59:59-23:59", "9999-12-30T22:00:00.5Z"] {
+            assert_eq!(Timestamp::parse(same), Some(last), "{same}");
+        }
+        for bad in ["9999-12-31", "9999-12-31T23:59:59", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z"] {
             assert_eq!(Timestamp::parse(bad), None, "{bad}");
         }
         for bad in ["", "now", "2025-11-22", "1763806530", "2025-13-22T00:00:00Z", "2025-11-22T00:00:00Z[Europe/Berlin]"] {
