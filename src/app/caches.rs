@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cache::bus;
 use crate::cache::dragonfly::Address;
@@ -12,6 +13,9 @@ use crate::domain::commit::CommitObserver;
 use crate::domain::store_life::StoreLife;
 use crate::lifecycle::Lifecycle;
 use crate::store::postgres::Presence;
+
+/// How long a server that was alone at its last look believes to be.
+const BELIEVED_ALONE: Duration = Duration::from_secs(3);
 
 /// A name that no other process has: 128 bits of the seeds of hash maps.
 fn random_name() -> String {
@@ -72,10 +76,18 @@ impl Caches {
     pub fn keep_place(&self, presence: Presence, alone: bool, lifecycle: &Lifecycle) {
         let believes = alone && self.local_wanted && self.tiers.second().is_none();
         let tiers = self.tiers.clone();
-        tiers.local().set_enabled(believes);
+        let held = move |held: bool| {
+            if believes {
+                // A process that slept may have lost the place without knowing.
+                tiers.local().trust_for(BELIEVED_ALONE);
+                if tiers.local().is_enabled() != held {
+                    tiers.local().set_enabled(held);
+                }
+            }
+        };
+        held(true);
         let stop = lifecycle.soft().clone();
         lifecycle.supervise("place among the servers", async move {
-            let held = move |held: bool| tiers.local().set_enabled(held && believes);
             if let Err(error) = presence.keep(stop, held).await {
                 tracing::error!(%error, "this server must not serve any more");
             }

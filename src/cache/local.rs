@@ -144,6 +144,11 @@ impl LocalTier {
         self.trusted_until.store(milliseconds, Ordering::Release);
     }
 
+    /// Entries are believed for this long from now on.
+    pub fn trust_for(&self, time: Duration) {
+        self.trust_until(self.milliseconds().saturating_add(time.as_millis().try_into().unwrap_or(u64::MAX)));
+    }
+
     /// What was read in an earlier life of the database goes: it may never have been committed.
     fn notice_another_life(&self) {
         let lives = self.life.lives();

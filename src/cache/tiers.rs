@@ -9,7 +9,7 @@
 //! - *Lease.* What a reader has loaded goes into the slot only if the lease that it put there before it asked the store is still there.
 //! - *Empty stays empty.* A writer's value replaces its own marker or something older, never nothing.
 //! - *Ticket.* The local tier keeps what was read only if nobody has told of a write since before the second tier was asked.
-//! - *Floor.* For a while after a commit here nothing older is taken from the second tier.
+//! - *Floor.* For a while after a write was heard of, from here or elsewhere, nothing older is taken from the second tier.
 //! - *Two words.* Each write is told to all servers twice, with its mark and with its value.
 //!
 //! ```text
@@ -70,12 +70,6 @@ impl Tiers {
     #[must_use]
     pub fn local(&self) -> &LocalTier {
         &self.local
-    }
-
-    /// The local tier, for those who outlive this.
-    #[must_use]
-    pub fn shared_local(&self) -> Arc<LocalTier> {
-        Arc::clone(&self.local)
     }
 
     /// What has happened to keys lately.
@@ -206,10 +200,7 @@ impl Tiers {
     }
 
     fn versions(changes: &[Change]) -> Vec<(Key, Version)> {
-        // Sorted, so that two writers of the same keys mark them in one order.
-        let mut keys: Vec<_> = changes.iter().map(|change| (Key::from(change), change.version)).collect();
-        keys.sort_by_cached_key(|(key, _)| super::key_text::write(key));
-        keys
+        changes.iter().map(|change| (Key::from(change), change.version)).collect()
     }
 }
 

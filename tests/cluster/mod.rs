@@ -9,6 +9,7 @@ mod clock;
 mod crashes;
 mod flavour;
 mod ground;
+mod lives;
 mod node;
 mod process;
 mod promises;

@@ -98,6 +98,12 @@ impl Process {
         }
     }
 
+    /// Sends it a signal.
+    pub(super) fn signal(&self, signal: &str) {
+        let process = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+    }
+
     /// `kill -9`.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -200,7 +200,7 @@ impl Dragonfly {
         match marking.await {
             Ok(()) => true,
             Err(_) => {
-                self.repair.add(&text, Some(version), Duration::ZERO);
+                self.repair.add(&text, version, Duration::ZERO);
                 false
             }
         }
@@ -215,10 +215,14 @@ impl Dragonfly {
             let ttl = self.time_to_live(key, entry, payload.len())?;
             Some((Slot::value(entry.version(), entry.body().is_some(), &payload), ttl))
         });
-        let told = self.put_slot(&text, Some(version), value).await;
+        let told = async {
+            let (link, epoch) = self.current()?;
+            self.put_over(&link, &link::key(&link.prefix(&epoch), &text), &link::channel(&epoch), &text, version, value).await
+        };
+        let told = told.await;
         match told {
-            Ok(()) => self.repair.done(&text, Some(version)),
-            Err(_) => self.repair.add(&text, Some(version), Duration::ZERO),
+            Ok(()) => self.repair.done(&text, version),
+            Err(_) => self.repair.add(&text, version, Duration::ZERO),
         }
         told.is_ok()
     }
@@ -227,13 +231,8 @@ impl Dragonfly {
     /// are emptied.
     pub(in crate::cache) fn expect(&self, changes: &[Change], within: Duration) {
         for change in changes {
-            self.repair.add(&key_text::write(&Key::from(change)), Some(change.version), within);
+            self.repair.add(&key_text::write(&Key::from(change)), change.version, within);
         }
-    }
-
-    async fn put_slot(&self, text: &str, version: Option<Version>, value: Option<(Vec<u8>, Duration)>) -> Result<(), Failure> {
-        let (link, epoch) = self.current()?;
-        self.put_over(&link, &link::key(&link.prefix(&epoch), text), &link::channel(&epoch), text, version, value).await
     }
 
     pub(super) async fn put_over(
@@ -242,13 +241,13 @@ impl Dragonfly {
         slot_key: &str,
         channel: &str,
         text: &str,
-        version: Option<Version>,
+        version: Version,
         value: Option<(Vec<u8>, Duration)>,
     ) -> Result<(), Failure> {
         let (slot, life) = value.map_or((Vec::new(), "1".to_owned()), |(slot, ttl)| (slot, milliseconds(ttl)));
         let number = self.sequence.next();
-        let line = message::write(&self.origin, number.number(), text, version.map_or(1, Version::get));
-        let digits = digits(version);
+        let line = message::write(&self.origin, number.number(), text, version.get());
+        let digits = digits(Some(version));
         let arguments: [&[u8]; 5] = [digits.as_bytes(), &slot, life.as_bytes(), channel.as_bytes(), line.as_bytes()];
         match self.call::<i64>(link, &scripts::PUT, slot_key, &arguments).await {
             Ok(_) => Ok(()),

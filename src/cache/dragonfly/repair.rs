@@ -21,7 +21,7 @@ struct State {
 
 #[derive(Debug, Clone, Copy)]
 struct Wanting {
-    version: Option<Version>,
+    version: Version,
     /// Until then the word may still come by itself.
     not_before: Instant,
 }
@@ -31,7 +31,7 @@ struct Wanting {
 pub(super) enum Due {
     Nothing,
     /// Texts of keys, with the newest version that was written.
-    Keys(Vec<(String, Option<Version>)>),
+    Keys(Vec<(String, Version)>),
     Everything,
 }
 
@@ -46,7 +46,7 @@ impl Repair {
     }
 
     /// The tier was not told of a write of this key, or has to be within this time.
-    pub(super) fn add(&self, key: &str, version: Option<Version>, within: Duration) {
+    pub(super) fn add(&self, key: &str, version: Version, within: Duration) {
         let not_before = Instant::now() + within;
         let mut state = self.state();
         if state.everything {
@@ -89,7 +89,7 @@ impl Repair {
     }
 
     /// The tier was told of this version of the key. A newer one stays due.
-    pub(super) fn done(&self, key: &str, version: Option<Version>) {
+    pub(super) fn done(&self, key: &str, version: Version) {
         let mut state = self.state();
         if state.keys.get(key).is_some_and(|known| known.version <= version) {
             state.keys.remove(key);
@@ -112,18 +112,22 @@ impl Repair {
 mod tests {
     use super::*;
 
+    fn version(number: i64) -> Version {
+        Version::new(number).unwrap()
+    }
+
     #[test]
     fn a_newer_version_stays_due() {
         let repair = Repair::new(2);
-        repair.add("a", Version::new(3), Duration::ZERO);
-        repair.add("a", Version::new(5), Duration::from_secs(60));
-        repair.add("a", Version::new(4), Duration::ZERO);
-        assert_eq!(repair.due(10), Due::Keys(vec![("a".to_owned(), Version::new(5))]));
-        repair.done("a", Version::new(4));
+        repair.add("a", version(3), Duration::ZERO);
+        repair.add("a", version(5), Duration::from_secs(60));
+        repair.add("a", version(4), Duration::ZERO);
+        assert_eq!(repair.due(10), Due::Keys(vec![("a".to_owned(), version(5))]));
+        repair.done("a", version(4));
         assert_eq!(repair.len(), 1);
-        repair.done("a", Version::new(5));
+        repair.done("a", version(5));
         assert_eq!(repair.due(10), Due::Nothing);
-        repair.add("b", Version::new(1), Duration::from_secs(60));
+        repair.add("b", version(1), Duration::from_secs(60));
         assert_eq!((repair.due(10), repair.len()), (Due::Nothing, 1), "its time has not come");
     }
 
@@ -131,7 +135,7 @@ mod tests {
     fn too_many_keys_are_everything() {
         let repair = Repair::new(2);
         for key in ["a", "b", "a", "c"] {
-            repair.add(key, Version::new(1), Duration::ZERO);
+            repair.add(key, version(1), Duration::ZERO);
         }
         assert_eq!((repair.due(10), repair.len()), (Due::Everything, usize::MAX));
         repair.everything_done();

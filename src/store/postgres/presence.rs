@@ -48,7 +48,7 @@ impl Presence {
         Ok(presence)
     }
 
-    /// Keeps the place until `stop`. `held` is told when a place that is alone is lost and when it is taken again. A server that is one of
+    /// Keeps the place until `stop`. `held` is told at each look whether it is held: of a place that is alone some moments apart. A server that is one of
     /// many and finds another one alone answers why it must not serve any more.
     ///
     /// # Errors
@@ -61,6 +61,7 @@ impl Presence {
                 () = tokio::time::sleep(pause) => {}
             }
             if self.is_there().await {
+                held(true);
                 pause = if self.alone { LOOK_ALONE } else { LOOK };
                 continue;
             }
