@@ -1,7 +1,7 @@
 //! The life of the connections: looking for the server, repairing what it could not be told, watching whether it is still the same one.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -59,6 +59,7 @@ impl Dragonfly {
         let opening = tokio::time::timeout(limit, Link::open(&self.address, self.config.connections));
         let link = opening.await.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
         let link = Arc::new(link);
+        self.notice_another_life(&link);
         while self.repair(&link, &epoch).await.map_err(|_| "what was due could not be told".to_owned())? {}
         // One that answers, but too slowly to be of use, would be given up again at once.
         let limit = Duration::from(self.config.operation_timeout_ms);
@@ -84,6 +85,19 @@ impl Dragonfly {
                 "the second cache tier could not be told of the last writes; its entries of them end by themselves"
             );
         }
+    }
+
+    /// Another life of the server has other names, and servers of ours that noticed it first have read under them while this one still told its
+    /// writes under the old ones. So the last writes are told again.
+    fn notice_another_life(&self, link: &Link) {
+        let mut last = self.last_identity.lock().unwrap_or_else(PoisonError::into_inner);
+        if !last.is_empty() && *last != link.identity() {
+            match self.recent.lately() {
+                Some(writes) => writes.iter().for_each(|(key, version)| self.repair.add(key, *version, Duration::ZERO)),
+                None => self.repair.add_everything(),
+            }
+        }
+        link.identity().clone_into(&mut last);
     }
 
     fn use_link(&self, link: &Arc<Link>) {

@@ -61,6 +61,11 @@ impl Link {
         Ok(link)
     }
 
+    /// Which server this is, in which life of it.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
+    }
+
     /// Longest wait for an answer: while it is being opened that of connecting, because a server that is slow for a moment must not be lost for
     /// longer.
     pub(super) fn answer_limit(&self) -> Duration {

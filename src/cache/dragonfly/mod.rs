@@ -9,11 +9,12 @@ mod examine;
 mod life;
 mod link;
 mod operations;
+mod recent;
 mod repair;
 mod scripts;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -25,6 +26,7 @@ pub use self::connect::Address;
 pub use self::examine::examine;
 use self::link::Link;
 pub(super) use self::operations::Lookup;
+use self::recent::Recent;
 use self::repair::Repair;
 use super::bus::sequence::Sequence;
 use super::entry::Entry;
@@ -51,6 +53,9 @@ pub struct Dragonfly {
     breaker: Breaker,
     is_open: AtomicBool,
     repair: Repair,
+    recent: Recent,
+    /// The life of the server that was used last; empty before the first.
+    last_identity: Mutex<String>,
     leases: AtomicU64,
     counters: Counters,
 }
@@ -112,6 +117,8 @@ impl Dragonfly {
     pub fn new(address: Address, config: DragonflyConfig, negative_ttl: Duration, life: StoreLife, origin: String) -> Self {
         Self {
             repair: Repair::new(config.repair_entries),
+            recent: Recent::new(config.repair_entries),
+            last_identity: Mutex::default(),
             address,
             config,
             negative_ttl,

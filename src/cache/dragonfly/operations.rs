@@ -231,7 +231,9 @@ impl Dragonfly {
     /// are emptied.
     pub(in crate::cache) fn expect(&self, changes: &[Change], within: Duration) {
         for change in changes {
-            self.repair.add(&key_text::write(&Key::from(change)), change.version, within);
+            let text = key_text::write(&Key::from(change));
+            self.repair.add(&text, change.version, within);
+            self.recent.add(text, change.version);
         }
     }
 
