@@ -16,7 +16,7 @@ use crate::http::{self, AppState, Shared};
 use crate::jobs::{sweep, watch};
 use crate::lifecycle::Lifecycle;
 use crate::service::collector::Levels;
-use crate::service::{Memory, Services};
+use crate::service::{Memory, MemorySettings, Services};
 use crate::store::migrate::MigrationReport;
 use crate::store::postgres::{self, OpenError, OpenMode, PostgresStore, Presence};
 use crate::store::sqlite::SqliteStore;
@@ -134,10 +134,12 @@ impl App {
         let own_port = config.server.metrics_listen.is_some();
         let surface = http::surface(!own_port)?;
         // The embedded store has one writer and one cache, in one process: there is nothing to disagree with.
-        let sample_every = if config.database.is_embedded() { 0 } else { config.cache.sample_every };
-        let idempotency_wait = config.limits.idempotency_wait_ms.into();
-        let (tiers, life) = (caches.tiers.clone(), caches.life.clone());
-        let memory = Memory::new(Arc::clone(&store), tiers, lifecycle.clone(), idempotency_wait, life, sample_every);
+        let settings = MemorySettings {
+            idempotency_wait: config.limits.idempotency_wait_ms.into(),
+            sample_every: if config.database.is_embedded() { 0 } else { config.cache.sample_every },
+            serve_cached_when_db_down: config.cache.serve_cached_when_db_down,
+        };
+        let memory = Memory::new(Arc::clone(&store), caches.tiers.clone(), lifecycle.clone(), caches.life.clone(), settings);
         let services = Services::new(&memory, http::renderers());
         let mut metrics = Metrics::new();
         metrics.registry_mut().register_collector(Box::new(Levels::new(services.operations.clone())));

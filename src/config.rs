@@ -254,6 +254,7 @@ pub struct CacheConfig {
     pub negative_ttl_ms: Milliseconds,
     pub floor_ms: Milliseconds,
     pub floor_entries: usize,
+    pub serve_cached_when_db_down: bool,
     pub sample_every: u64,
 }
 

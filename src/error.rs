@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::domain::document::{Fault, FaultKind, MAX_FAULTS};
-use crate::domain::tier::Tier;
+use crate::domain::tier::Source;
 use crate::domain::version::Version;
 
 macro_rules! codes {
@@ -152,7 +152,7 @@ pub struct Error {
     /// Seconds after which a retry makes sense.
     pub retry_after_seconds: Option<u32>,
     /// Where a read found that there is nothing, or not what was asked for.
-    pub tier: Option<Tier>,
+    pub source: Option<Source>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -171,7 +171,7 @@ impl Error {
             current_version: None,
             limit: None,
             retry_after_seconds,
-            tier: None,
+            source: None,
             cause: None,
         }
     }
@@ -202,8 +202,8 @@ impl Error {
 
     /// Adds where a read found this, for the answer's header.
     #[must_use]
-    pub fn with_tier(mut self, tier: Option<Tier>) -> Self {
-        self.tier = tier;
+    pub fn with_source(mut self, source: Option<Source>) -> Self {
+        self.source = source;
         self
     }
 
@@ -224,7 +224,7 @@ impl Error {
             current_version: self.current_version,
             limit: self.limit,
             retry_after_seconds: self.retry_after_seconds,
-            tier: self.tier,
+            source: self.source,
             cause: None,
         };
         match self.cause() {

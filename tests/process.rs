@@ -339,6 +339,23 @@ fn a_second_signal_does_not_wait() {
 }
 
 #[test]
+fn a_server_that_waits_for_its_database_can_be_stopped() {
+    let place = Place::new();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let url = format!("postgres://nobody@{}/nothing?sslmode=disable", silent.local_addr().expect("the listener has an address"));
+    let mut command = place.command(&["dev", "--set", "server.listen=127.0.0.1:0"]);
+    command.env("NWORKFLOW__DATABASE__URL", url);
+    let mut server = place.start_command(command);
+    let _connection = silent.accept().expect("the server connects");
+    let begin = std::time::Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait_for_end().code(), Some(1));
+    assert!(server.log().contains("SIGTERM came before"), "{}", server.log());
+    // It would give the database up by itself after a while.
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[test]
 fn a_taken_port_is_named() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");

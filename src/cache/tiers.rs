@@ -5,7 +5,7 @@
 //! check in the tests misses when it is taken away:
 //!
 //! - *Mark.* Before COMMIT, under the row's lock, the key's slot becomes a marker. While it is there readers ask the store and keep nothing.
-//!   A writer that dies leaves a marker, and no old value; the marker ends by itself.
+//!   A writer that dies leaves a marker, and no old value; the marker ends by itself. A writer whose COMMIT takes long marks again.
 //! - *Lease.* What a reader has loaded goes into the slot only if the lease that it put there before it asked the store is still there.
 //! - *Empty stays empty.* A writer's value replaces its own marker or something older, never nothing.
 //! - *Ticket.* The local tier keeps what was read only if nobody has told of a write since before the second tier was asked.
@@ -217,6 +217,13 @@ impl CommitObserver for Tiers {
         Ok(())
     }
 
+    async fn still_at_work(&self, changes: &[Change]) {
+        if let Some(second) = &self.second {
+            // What cannot be told is due for repair.
+            second.mark(Self::versions(changes)).await;
+        }
+    }
+
     fn committed(&self, changes: &[Change]) {
         self.local.committed(changes);
         self.note(changes, Event::Commit);
@@ -242,8 +249,10 @@ impl CommitObserver for Tiers {
         self.local.committed(changes);
         self.note(changes, Event::Unknown);
         if let Some(second) = &self.second {
-            // The marker stays: the commit may come as long as the database has not noticed that its client is gone.
+            // The marker stays, for a whole life from now: the commit may come as long as the database has not noticed that its client is gone.
             second.expect(changes, second.config().marker_ttl_ms.into());
+            let (second, keys) = (Arc::clone(second), Self::versions(changes));
+            drop(self.lifecycle.spawn(async move { second.mark(keys).await }));
         }
     }
 }

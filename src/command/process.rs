@@ -60,10 +60,17 @@ impl Server {
     /// Builds the application and opens its ports.
     pub(super) async fn start(config: Config, options: AppOptions, metrics: MetricsPort) -> Result<Self> {
         // First of all, so that no signal is lost on the way.
-        let signals = Signals::new()?;
+        let mut signals = Signals::new()?;
         let lifecycle = Lifecycle::new();
         let server = config.server.clone();
-        let app = App::build(config, options, Clock::new(), lifecycle.clone()).await?;
+        // A start may wait for long: for a database, or for another server that migrates.
+        let app = tokio::select! {
+            app = App::build(config, options, Clock::new(), lifecycle.clone()) => app?,
+            name = signals.next() => {
+                lifecycle.stop();
+                return Err(Failure::Other(format!("{name} came before the server had begun to serve")));
+            }
+        };
         match open_ports(&server, app.metrics_router.is_some(), metrics).await {
             Ok(ports) => {
                 let address = ports.main_address;

@@ -49,6 +49,10 @@ pub trait CommitObserver: Send + Sync + 'static {
     /// The transaction must not be committed. It is rolled back, and told so.
     async fn before_commit(&self, changes: &[Change]) -> Result<(), Objection>;
 
+    /// COMMIT is still to be sent, or its answer to come, a while after [`CommitObserver::before_commit`] or the last such reminder: whoever
+    /// keeps an announcement for a limited time only keeps it for as long again. Has a time limit of its own, as short.
+    async fn still_at_work(&self, _changes: &[Change]) {}
+
     /// The versions can be read from now on.
     fn committed(&self, changes: &[Change]);
 

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -39,6 +39,16 @@ struct Shared {
     looks: Option<Mutex<VecDeque<Look>>>,
     epoch: ArcSwapOption<Epoch>,
     lives: AtomicU64,
+    away: Mutex<Away>,
+}
+
+/// Whether the database answers.
+#[derive(Debug, Default)]
+struct Away {
+    /// When it was asked what it has answered last.
+    answered: Option<Instant>,
+    /// It has not answered since.
+    is_away: bool,
 }
 
 /// What the database's clock said, and when it was asked.
@@ -52,18 +62,40 @@ impl StoreLife {
     /// Of a store in this process, which has this process's clock and one life.
     #[must_use]
     pub fn embedded(clock: Clock) -> Self {
-        Self { shared: Arc::new(Shared { clock, looks: None, epoch: ArcSwapOption::empty(), lives: AtomicU64::new(0) }) }
+        Self::over(clock, None)
     }
 
     /// Of a database, of which nothing is known yet. `clock` is for its offset only.
     #[must_use]
     pub fn database(clock: Clock) -> Self {
-        Self { shared: Arc::new(Shared { clock, looks: Some(Mutex::default()), epoch: ArcSwapOption::empty(), lives: AtomicU64::new(0) }) }
+        Self::over(clock, Some(Mutex::default()))
+    }
+
+    fn over(clock: Clock, looks: Option<Mutex<VecDeque<Look>>>) -> Self {
+        let (epoch, lives, away) = (ArcSwapOption::empty(), AtomicU64::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { clock, looks, epoch, lives, away }) }
+    }
+
+    /// The database was asked, and has not answered. Says whether that is news.
+    pub fn is_silent(&self) -> bool {
+        self.shared.looks.is_some() && !std::mem::replace(&mut self.away().is_away, true)
+    }
+
+    /// How long ago the database last answered, while it does not. `None`: it answered when it was last asked, or it is in this process.
+    #[must_use]
+    pub fn away_for(&self) -> Option<Duration> {
+        let away = self.away();
+        away.is_away.then(|| away.answered.map_or(Duration::ZERO, |answered| answered.elapsed()))
+    }
+
+    fn away(&self) -> MutexGuard<'_, Away> {
+        self.shared.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The database was asked at `asked` and has answered, without the offset of tests, that it is `said`.
     pub fn clock_said(&self, asked: Instant, said: Timestamp) {
         let Some(looks) = &self.shared.looks else { return };
+        *self.away() = Away { answered: Some(asked), is_away: false };
         let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
         if looks.len() >= CLOCK_LOOKS {
             looks.pop_front();
@@ -154,6 +186,23 @@ mod tests {
         let asked = Instant::now().checked_sub(CLOCK_LOOK_LIFE + Duration::from_secs(1)).unwrap();
         life.clock_said(asked, Timestamp::from_microseconds(1));
         assert_eq!(life.now(), None);
+    }
+
+    #[test]
+    fn a_database_is_away_until_it_answers() {
+        let life = StoreLife::database(Clock::new());
+        assert_eq!(life.away_for(), None, "it was not asked yet");
+        assert!(life.is_silent());
+        assert!(life.away_for().is_some());
+        let asked = Instant::now().checked_sub(Duration::from_secs(3)).unwrap();
+        life.clock_said(asked, Timestamp::from_microseconds(1));
+        assert_eq!(life.away_for(), None);
+        assert!(life.is_silent());
+        assert!(!life.is_silent());
+        assert!(life.away_for().unwrap() >= Duration::from_secs(3));
+        let embedded = StoreLife::embedded(Clock::new());
+        assert!(!embedded.is_silent());
+        assert_eq!(embedded.away_for(), None);
     }
 
     #[test]

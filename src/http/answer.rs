@@ -2,7 +2,7 @@
 
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
-use http::header::{CONTENT_TYPE, ETAG, LOCATION};
+use http::header::{AGE, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use super::conditional::etag;
 use super::extract::ReadHeaders;
 use crate::domain::version::Precondition;
 use crate::error::{Code, Error, Result};
-use crate::service::{Done, Rendered, Representation, Tier};
+use crate::service::{Done, Rendered, Representation, Source, Tier};
 
 /// What a path segment keeps as it is: the unreserved characters of RFC 3986, and the colon of scopes.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
@@ -52,7 +52,7 @@ pub(super) fn json(representation: &impl Serialize) -> Result<Response> {
 /// The representation does not serialise.
 pub(super) fn list(representation: &impl Serialize) -> Result<Response> {
     let mut response = json(representation)?;
-    cache_status(response.headers_mut(), Tier::Store { asked: false });
+    cache_status(response.headers_mut(), Tier::Store { asked: false }.into());
     Ok(response)
 }
 
@@ -63,7 +63,7 @@ pub(super) fn list(representation: &impl Serialize) -> Result<Response> {
 fn found<R>(headers: &ReadHeaders, result: Result<R>) -> Result<R> {
     result.map_err(|error| {
         let is_absent = error.code.status() == 404 && headers.precondition.if_match.is_some();
-        if is_absent { Error::precondition_failed(None).with_tier(error.tier) } else { error }
+        if is_absent { Error::precondition_failed(None).with_source(error.source) } else { error }
     })
 }
 
@@ -77,15 +77,15 @@ pub(super) fn read(headers: &ReadHeaders, result: Result<Representation>) -> Res
     if headers.freshness.min_version.is_some_and(|wanted| version < wanted) {
         let mut error = Error::new(Code::VersionNotReached, "The version is older than X-Min-Version.");
         error.current_version = Some(version);
-        return Err(error.with_tier(Some(representation.tier)));
+        return Err(error.with_source(Some(representation.source)));
     }
     let only_if_match = Precondition { if_match: precondition.if_match.clone(), if_none_match: None };
     if !only_if_match.is_met_by(Some(version)) {
-        return Err(Error::precondition_failed(Some(version)).with_tier(Some(representation.tier)));
+        return Err(Error::precondition_failed(Some(version)).with_source(Some(representation.source)));
     }
     let mut response =
         if precondition.is_met_by(Some(version)) { body(representation.body) } else { StatusCode::NOT_MODIFIED.into_response() };
-    cache_status(response.headers_mut(), representation.tier);
+    cache_status(response.headers_mut(), representation.source);
     response.headers_mut().insert(ETAG, etag(version));
     Ok(response)
 }
@@ -96,15 +96,22 @@ fn body(bytes: Bytes) -> Response {
     response
 }
 
-/// Which tier answered (RFC 9211).
-pub(super) fn cache_status(headers: &mut HeaderMap, tier: Tier) {
-    let status = match tier {
+/// Which tier answered (RFC 9211), and whether the store could not be asked: with the seconds since it last answered, as old as the answer can
+/// be at most.
+pub(super) fn cache_status(headers: &mut HeaderMap, source: Source) {
+    let is_away = source.store_away_seconds.is_some();
+    let status = match source.tier {
+        Tier::Local if is_away => "nworkflow-local; hit; detail=store-away",
         Tier::Local => "nworkflow-local; hit",
+        Tier::Second if is_away => "nworkflow-dragonfly; hit; detail=store-away",
         Tier::Second => "nworkflow-dragonfly; hit",
         Tier::Store { asked: true } => "nworkflow-store; fwd=bypass",
         Tier::Store { asked: false } => "nworkflow-store; fwd=miss",
     };
     headers.insert("cache-status", HeaderValue::from_static(status));
+    if let Some(seconds) = source.store_away_seconds {
+        headers.insert(AGE, HeaderValue::from(seconds));
+    }
 }
 
 /// The answer to a write of one resource: its status with the representation, or 204 when the client wants none or there is none.

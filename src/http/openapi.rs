@@ -156,6 +156,9 @@ fn path_parameters(path: &str) -> Vec<Value> {
 const CACHE_STATUS: &str =
     "Which tier answered (RFC 9211). Not there when a session is not there: it would tell that somebody else has it.";
 
+/// What the header `Age` says.
+const AGE: &str = "Only while the database does not answer and a cache does (`Cache-Status: ...; detail=store-away`): seconds since the database last answered.";
+
 fn header(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
 }
@@ -265,6 +268,7 @@ fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation
         }
         if operation.reads_fresh {
             headers.insert("Cache-Status".into(), text(CACHE_STATUS));
+            headers.insert("Age".into(), json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}}));
         }
         if operation.tells_expiry {
             headers.insert(
@@ -306,6 +310,7 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
             headers["Cache-Control"] = json!({"description": "`private, no-cache`.", "schema": {"type": "string"}});
             if operation.reads_fresh && matches!(status, 404 | 412) {
                 headers["Cache-Status"] = json!({"description": CACHE_STATUS, "schema": {"type": "string"}});
+                headers["Age"] = json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}});
             }
         }
         if let Some(accept_patch) = operation.accept_patch.filter(|_| status == 415) {

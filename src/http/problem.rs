@@ -110,8 +110,8 @@ pub(super) fn render(response: &mut Response, error: &Error, instance: &str, req
     if error.code.status() == 401 {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(auth::challenge(error.code)));
     }
-    if let Some(tier) = error.tier {
-        answer::cache_status(headers, tier);
+    if let Some(source) = error.source {
+        answer::cache_status(headers, source);
     }
     *response.body_mut() = Body::from(body(error, instance, request_id));
 }

@@ -34,11 +34,17 @@ impl Health {
         if self.memory.is_stopping() {
             return Err(Error::new(Code::ShuttingDown, "The server is shutting down."));
         }
-        // Whatever keeps it from answering, a probe is to hear that it does not, and not that the server is broken.
-        let unavailable = || Error::new(Code::StoreUnavailable, "The database does not answer.");
+        let silent = || {
+            if self.memory.life().is_silent() {
+                tracing::warn!("the database does not answer");
+            }
+            // Whatever keeps it from answering, a probe is to hear that it does not, and not that the server is broken.
+            Error::new(Code::StoreUnavailable, "The database does not answer.")
+        };
         match tokio::time::timeout(PING_TIMEOUT, self.memory.store().ping()).await {
-            Ok(answer) => answer.map_err(|error| unavailable().with_cause(error))?,
-            Err(_) => return Err(unavailable()),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(silent().with_cause(error)),
+            Err(_) => return Err(silent()),
         }
         Ok(self.memory.store().backend())
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::resource::{Render, Resource};
 use super::sampler::{self, Sampler, SamplerFigures};
 use super::turns::{Turns, in_flight};
-use super::{Done, Freshness, IdempotencyKey, Representation, Tier, WriteRequest};
+use super::{Done, Freshness, IdempotencyKey, Representation, Source, Tier, WriteRequest};
 use crate::cache::{Entry, Flights, Key, Loaded, Tiers, Wanted, key_text};
 use crate::domain::clock::Timestamp;
 use crate::domain::principal::Principal;
@@ -31,13 +31,24 @@ pub(super) const COMPARE_AND_SET_ATTEMPTS: usize = 5;
 /// The future of a store call.
 pub(super) type Calling<T> = Pin<Box<dyn Future<Output = store::Result<T>> + Send>>;
 
+/// What can be chosen about the path to the store.
+#[derive(Debug, Clone, Copy)]
+pub struct MemorySettings {
+    /// How long a request waits for the one with the same idempotency key.
+    pub idempotency_wait: Duration,
+    /// One answer of a cache in so many is compared with the store; 0: none.
+    pub sample_every: u64,
+    /// Whether caches go on to answer while the store does not.
+    pub serve_cached_when_db_down: bool,
+}
+
 /// The path to the store. Clones share everything.
 #[derive(Clone)]
 pub struct Memory {
     store: Arc<dyn Store>,
     lifecycle: Lifecycle,
     turns: Turns,
-    idempotency_wait: Duration,
+    settings: MemorySettings,
     life: StoreLife,
     tiers: Tiers,
     sampler: Arc<Sampler>,
@@ -48,7 +59,7 @@ pub struct Memory {
 pub(super) struct Read {
     /// The finished answer, or that there is none.
     pub(super) entry: Arc<Entry>,
-    tier: Tier,
+    source: Source,
     /// Whether it is as recent as asked.
     is_reached: bool,
 }
@@ -61,33 +72,30 @@ impl Read {
     pub(super) fn representation(&self, code: Code) -> Result<Representation> {
         let mut error = match (self.entry.version(), self.entry.body()) {
             _ if !self.is_reached => Error::new(Code::VersionNotReached, "The store has no version as recent as X-Min-Version."),
-            (Some(version), Some(body)) => return Ok(Representation { version, body: body.clone(), tier: self.tier }),
+            (Some(version), Some(body)) => return Ok(Representation { version, body: body.clone(), source: self.source }),
             _ => absent(code),
         };
         error.current_version = self.entry.version().filter(|_| !self.is_reached);
-        Err(error.with_tier(Some(self.tier)))
+        Err(error.with_source(Some(self.source)))
     }
 }
 
 impl Memory {
-    /// A memory over a store and the cache that the store tells of its commits. `idempotency_wait` is how long a request waits for the one
-    /// with the same key.
+    /// A memory over a store and the cache that the store tells of its commits.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn Store>,
-        tiers: Tiers,
-        lifecycle: Lifecycle,
-        idempotency_wait: Duration,
-        life: StoreLife,
-        sample_every: u64,
-    ) -> Self {
-        let sampler = Arc::new(Sampler::new(sample_every));
-        Self { store, lifecycle, turns: Turns::default(), idempotency_wait, life, tiers, sampler, flights: Arc::default() }
+    pub fn new(store: Arc<dyn Store>, tiers: Tiers, lifecycle: Lifecycle, life: StoreLife, settings: MemorySettings) -> Self {
+        let sampler = Arc::new(Sampler::new(settings.sample_every));
+        Self { store, lifecycle, turns: Turns::default(), settings, life, tiers, sampler, flights: Arc::default() }
     }
 
     /// The store's time, for what need not be exact.
     pub(super) fn now(&self) -> Timestamp {
         self.life.about_now()
+    }
+
+    /// What is known of the store beside its rows.
+    pub(super) fn life(&self) -> &StoreLife {
+        &self.life
     }
 
     /// The store, for reads of lists and history, which no cache holds.
@@ -118,7 +126,10 @@ impl Memory {
             };
             Ok(Arc::new(entry))
         };
-        let found = self.tiers.read(&self.flights, &key, &wanted, freshness.from_store, load).await;
+        // With nobody to ask, whoever wants no answers of caches is told so by the store itself.
+        let store_away = self.life.away_for();
+        let from_store = freshness.from_store || (store_away.is_some() && !self.settings.serve_cached_when_db_down);
+        let found = self.tiers.read(&self.flights, &key, &wanted, from_store, load).await;
         let (entry, tier) = found.map_err(|error: Arc<Error>| error.copy())?;
         let is_reached = entry.answers(&wanted);
         if !matches!(tier, Tier::Store { .. })
@@ -126,7 +137,9 @@ impl Memory {
         {
             self.check_later(resource.clone(), key, wanted, place);
         }
-        Ok(Read { entry, tier, is_reached })
+        let store_away = store_away.filter(|_| !matches!(tier, Tier::Store { .. }));
+        let store_away_seconds = store_away.map(|away| away.as_secs().try_into().unwrap_or(u32::MAX));
+        Ok(Read { entry, source: Source { tier, store_away_seconds }, is_reached })
     }
 
     /// Asks the store, and then sees that no cache tells anything older.
@@ -280,7 +293,7 @@ impl Memory {
         };
         // Held by the task, so that a second request with the key waits for the write itself, not for its client.
         let turn = match idempotency {
-            Some(idempotency) => Some(self.turns.turn(context.tenant.as_str(), idempotency.key, self.idempotency_wait).await?),
+            Some(idempotency) => Some(self.turns.turn(context.tenant.as_str(), idempotency.key, self.settings.idempotency_wait).await?),
             None => None,
         };
         let store = Arc::clone(&self.store);

@@ -30,9 +30,9 @@ use crate::domain::version::{Precondition, Version};
 use crate::error::{Code, Error, Result};
 use crate::telemetry;
 
-pub use crate::domain::tier::Tier;
+pub use crate::domain::tier::{Source, Tier};
 pub use crate::store::IDEMPOTENCY_SECONDS;
-pub use memory::Memory;
+pub use memory::{Memory, MemorySettings};
 pub use patch::Patch;
 pub use resource::{Render, Rendered};
 
@@ -145,7 +145,7 @@ pub struct Representation {
     /// Its body.
     pub body: Bytes,
     /// Where it came from.
-    pub tier: Tier,
+    pub source: Source,
 }
 
 impl WriteRequest {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::memory::Memory;
 use super::patch::{Patch, Patchable};
 use super::resource::{Render, Resource};
-use super::{Done, Freshness, Representation, Tier, WriteRequest};
+use super::{Done, Freshness, Representation, Source, Tier, WriteRequest};
 use crate::cache::Entry;
 use crate::domain::clock::Timestamp;
 use crate::domain::commit;
@@ -22,7 +22,7 @@ use crate::store::{self, HistoryQuery, Lookup, Outcome, Store, Tombstone, WriteC
 const HISTORY_ITEM_BYTES: usize = 2048;
 
 /// Where past versions come from: no cache holds them.
-const PAST: Tier = Tier::Store { asked: false };
+const PAST: Source = Source { tier: Tier::Store { asked: false }, store_away_seconds: None };
 
 /// The use cases of workflow states.
 #[derive(Clone)]
@@ -154,8 +154,9 @@ impl States {
     /// No such version, a store that does not answer.
     pub async fn get_version(&self, caller: &Principal, key: &StateKey, version: Version) -> Result<Representation> {
         let found = self.memory.store().get_state_version(&caller.tenant, key, version).await?;
-        let missing =
-            || Error::new(Code::VersionNotFound, format!("The state has no version {version}, or it is a deletion.")).with_tier(Some(PAST));
+        let missing = || {
+            Error::new(Code::VersionNotFound, format!("The state has no version {version}, or it is a deletion.")).with_source(Some(PAST))
+        };
         self.represent(&found.ok_or_else(missing)?)
     }
 
@@ -168,14 +169,14 @@ impl States {
             StateAt::Live(record) => self.represent(&record),
             StateAt::Absent => {
                 let detail = "There was no state at that time, or that version is no longer kept.";
-                Err(Error::new(Code::VersionNotFound, detail).with_tier(Some(PAST)))
+                Err(Error::new(Code::VersionNotFound, detail).with_source(Some(PAST)))
             }
             StateAt::Future => Err(Error::new(Code::InvalidParameter, "The parameter at is in the future.")),
         }
     }
 
     fn represent(&self, record: &StateRecord) -> Result<Representation> {
-        Ok(Representation { version: record.version, body: (self.render)(record)?.body, tier: PAST })
+        Ok(Representation { version: record.version, body: (self.render)(record)?.body, source: PAST })
     }
 
     /// Lists the versions of a state, newest first unless `ascending`.
@@ -196,7 +197,7 @@ impl States {
         let after = binding.position(cursor, |position| position.parse().ok().and_then(Version::new))?;
         let query = HistoryQuery { ascending, after, limit: limit.min(MAX_PAGE_BYTES / HISTORY_ITEM_BYTES) };
         let page = self.memory.store().state_history(&caller.tenant, key, query).await?;
-        let Page { items, more } = page.ok_or_else(|| super::memory::absent(Code::StateNotFound).with_tier(Some(PAST)))?;
+        let Page { items, more } = page.ok_or_else(|| super::memory::absent(Code::StateNotFound).with_source(Some(PAST)))?;
         let next_cursor = items.last().filter(|_| more).map(|item| binding.encode(&item.version.to_string()));
         Ok(HistoryPage { items, next_cursor })
     }

@@ -26,6 +26,7 @@ fn settings() -> CacheConfig {
         negative_ttl_ms: Milliseconds(5_000),
         floor_ms: Milliseconds(5_000),
         floor_entries: 1_000,
+        serve_cached_when_db_down: true,
         sample_every: 0,
     }
 }

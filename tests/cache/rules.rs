@@ -1,6 +1,7 @@
 //! Each rule by an interleaving in which only it keeps the answer right.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use nworkflow_state::cache::{Entry, Flights, Key, LocalTier, Wanted};
@@ -146,6 +147,20 @@ fn a_floor_is_of_its_key_only() {
     for number in 0..10_000 {
         assert_eq!(tier.floor(&key(&format!("other-{number}"))), None);
     }
+}
+
+#[test]
+fn entries_are_believed_only_while_the_tier_is_trusted() {
+    let (tier, _) = tier();
+    assert!(fill(&tier, &key("e"), live(1)));
+    assert_eq!(found(&tier, &key("e")), Some(1));
+    tier.trust_for(Duration::from_secs(3600));
+    assert_eq!(found(&tier, &key("e")), Some(1));
+    // A process that slept until then.
+    tier.trust_for(Duration::ZERO);
+    assert_eq!(found(&tier, &key("e")), None);
+    tier.trust_for(Duration::from_secs(3600));
+    assert_eq!(found(&tier, &key("e")), Some(1));
 }
 
 #[test]

@@ -9,19 +9,17 @@ use super::node::Node;
 use super::process::Process;
 use super::say;
 
-/// The library that makes a process see another time. Without it the test says so, and is none.
-fn library() -> Option<std::path::PathBuf> {
-    let folders =
-        ["/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime"];
-    folders.iter().map(|folder| std::path::Path::new(folder).join("libfaketime.so.1")).find(|path| path.exists())
+/// The library that makes a process see another time.
+fn library() -> std::path::PathBuf {
+    let folders = ["x86_64-linux-gnu/faketime", "aarch64-linux-gnu/faketime", "faketime", "../local/lib/faketime"];
+    let mut paths = folders.iter().map(|folder| std::path::Path::new("/usr/lib").join(folder).join("libfaketime.so.1"));
+    paths.find(|path| path.exists()).expect("the package libfaketime is installed")
 }
 
 /// Sessions end by the database's clock, whatever a server's own says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_of_a_server_is_wrong() {
-    let Some(library) = library() else {
-        return say("C20 clock_skew", "not run: the package libfaketime is not installed");
-    };
+    let library = library();
     let ground = Ground::new(Flavour::Redis).await;
     let right = Node::start(&ground, 1).await;
     for skew in ["-300", "+300"] {
@@ -30,7 +28,7 @@ async fn the_clock_of_a_server_is_wrong() {
         // Tokens are judged by the server's own clock: that it believes them is not what is looked at here.
         wrong.launch_with(
             &[("LD_PRELOAD", preload), ("FAKETIME", skew), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")],
-            &[("auth.leeway_seconds", "600")],
+            &[("auth.leeway_seconds", "300")],
         );
         wrong.is_ready().await;
         wrong.uses_both_tiers().await;

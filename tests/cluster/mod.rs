@@ -2,6 +2,7 @@
 //!
 //! Each test says the figure that it has measured: `cluster: NAME figure=...` on the standard output.
 
+mod away;
 mod bus;
 mod chaos;
 mod client;
@@ -14,6 +15,7 @@ mod node;
 mod process;
 mod promises;
 mod rights;
+mod sampled;
 mod store;
 mod storms;
 mod tier_faults;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::client::Client;
 use super::ground::Ground;
-use super::{PATIENCE, STEP, until};
+use super::{PATIENCE, STEP};
 use crate::support::port;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_nworkflow-state");
@@ -71,7 +71,12 @@ impl Process {
 
     /// Waits until it takes requests, and says how long that took.
     pub(super) async fn is_ready(&self) -> Duration {
-        until("the server is ready", async || self.answers("/health/ready").await).await
+        let begin = Instant::now();
+        while !self.answers("/health/ready").await {
+            assert!(begin.elapsed() < PATIENCE, "the server is not ready:\n{}", self.said("").join("\n"));
+            tokio::time::sleep(STEP).await;
+        }
+        begin.elapsed()
     }
 
     async fn answers(&self, path: &str) -> bool {

@@ -12,6 +12,7 @@ use super::flavour::Flavour;
 use super::ground::Ground;
 use super::node::Node;
 use super::{quantile, say, until};
+use crate::support::size;
 
 /// C13: how long another server still tells what was replaced.
 pub(super) async fn staleness_of_another_server(flavour: Flavour) {
@@ -75,7 +76,7 @@ pub(super) async fn staleness_of_another_server(flavour: Flavour) {
 /// C12 and C14: a server never answers anything older than what it has acknowledged itself, a strong read never anything older than what any
 /// server has, whatever becomes of the second tier's memory.
 pub(super) async fn what_was_written_is_read(flavour: Flavour) {
-    let rounds = flavour.rounds(600);
+    let rounds = flavour.rounds(size(600, 100_000));
     let ground = Ground::new(flavour).await;
     let nodes = Node::start_all(&ground).await;
     let (mut own, mut strong, mut at_least, mut cached) = (0, 0, 0, 0);

@@ -8,6 +8,7 @@ use super::ground::Ground;
 use super::node::Node;
 use super::{say, until, within};
 use crate::support::redis::resp::Value;
+use crate::support::size;
 use crate::support::tcp_proxy::{Direction, Mode};
 
 /// How long a server may still tell what another one has replaced.
@@ -125,7 +126,7 @@ pub(super) async fn a_late_put_after_everything_is_forgotten(flavour: Flavour) {
 
 /// C9: the second tier takes everything and answers nothing.
 pub(super) async fn the_second_tier_stalls(flavour: Flavour) {
-    const STALL: Duration = Duration::from_secs(4);
+    let stall = Duration::from_secs(size(4, 10) as u64);
     let ground = Ground::new(flavour).await;
     let nodes = Node::start_all(&ground).await;
     let paths: Vec<_> = (0..40).map(|number| state(format_args!("c9-{number}"))).collect();
@@ -137,7 +138,7 @@ pub(super) async fn the_second_tier_stalls(flavour: Flavour) {
     let begin = Instant::now();
     let (mut first, mut open_after, mut local_off_after, mut writes, mut slowest_write) = (Vec::new(), None, None, 0, Duration::ZERO);
     let mut round = 0;
-    while begin.elapsed() < STALL {
+    while begin.elapsed() < stall {
         // No cache of this server has it.
         let answer = nodes[1].client.get(&paths[round % paths.len()]).await;
         assert_eq!(answer.status, 200, "{answer:?}");

@@ -16,7 +16,7 @@ use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::service::{Freshness, Tier};
 use nworkflow_state::store::sqlite::SqliteStore;
 
-use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, request, session, size, state, tokens, value, variable};
+use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, request, session, state, tokens, value, variable};
 use crate::api::app::{Options, TestApp};
 use crate::support::faulty::Behaviour;
 
@@ -86,7 +86,7 @@ async fn whoever_writes_reads_what_was_written() {
     const TASKS: u64 = 8;
     const WRITES: usize = 500;
     // A million of them in full.
-    let reads_each = size(10, 250);
+    let reads_each = crate::support::size(10, 250);
     let (app, caller) = (Arc::new(TestApp::sqlite_with(Options::default().set("cache.local_bytes", "65536")).await), newcomer());
     let violations = Arc::new(AtomicUsize::new(0));
     let mut tasks = Vec::new();
@@ -385,7 +385,7 @@ async fn a_crowd_costs_the_store_one_read() {
     for reader in readers {
         let found = reader.await.unwrap();
         right += usize::from(found.version == version);
-        from_cache += usize::from(found.tier == Tier::Local);
+        from_cache += usize::from(found.source.tier == Tier::Local);
     }
     let calls = calls + app.faults.calls();
     report(&format!("C19: {READERS} readers of a cold key, {calls} reads of the store, {right} right answers, {from_cache} of them hits"));

@@ -8,7 +8,7 @@ use nworkflow_state::domain::variable::Scope;
 use nworkflow_state::service::variables::VariableFilter;
 use serde_json::Value;
 
-use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, size, state, tokens, value, variable};
+use super::{CACHED, FROM_STORE, Random, newcomer, plain, report, state, tokens, value, variable};
 use crate::api::app::TestApp;
 
 const KEYS: usize = 20;
@@ -47,7 +47,7 @@ async fn yields(turns: usize) {
 
 /// D8.
 async fn dropped_reads_leave_nothing_behind(app: TestApp) {
-    let most = size(10_000, 100_000);
+    let most = crate::support::size(10_000, 100_000);
     let callers = [newcomer(), newcomer(), newcomer()];
     for caller in &callers {
         let tenant = caller.tenant.as_str();

@@ -86,14 +86,6 @@ async fn sweep(app: &TestApp) {
     sweep::run_once(&app.services.housekeeping, &jobs(), &app.lifecycle).await;
 }
 
-/// Set to anything, tests that come in two sizes take the full one, which needs minutes.
-const FULL: &str = "NWORKFLOW_TEST_FULL";
-
-/// The size of a test: the small one, or the full one when [`FULL`] asks for it.
-fn size(small: usize, full: usize) -> usize {
-    if std::env::var_os(FULL).is_some() { full } else { small }
-}
-
 /// Random numbers that a seed repeats (splitmix64).
 #[derive(Clone)]
 struct Random(u64);

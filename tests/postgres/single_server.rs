@@ -40,7 +40,7 @@ impl Server {
     }
 
     async fn tier(&self, caller: &Arc<Principal>) -> Tier {
-        self.app.services.states.get(caller, state(), Freshness::default()).await.unwrap().tier
+        self.app.services.states.get(caller, state(), Freshness::default()).await.unwrap().source.tier
     }
 
     async fn stop(self) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nworkflow_state::lifecycle::Lifecycle;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,7 +20,12 @@ pub(crate) enum Fault {
     AfterCommit,
     /// Nothing reaches the server and nothing breaks: the client waits.
     SwallowCommit,
+    /// It reaches the server after [`LATE`].
+    LateCommit,
 }
+
+/// How late a late COMMIT is.
+pub(crate) const LATE: Duration = Duration::from_secs(3);
 
 /// A proxy that listens until it is stopped.
 pub(crate) struct Proxy {
@@ -106,6 +112,9 @@ async fn carry(client: TcpStream, server: SocketAddr, fault: &AtomicUsize) -> st
                 }
                 if armed == Fault::SwallowCommit as usize {
                     continue;
+                }
+                if armed == Fault::LateCommit as usize {
+                    tokio::time::sleep(LATE).await;
                 }
                 to_server.write_all(sent).await?;
                 if armed == Fault::AfterCommit as usize {

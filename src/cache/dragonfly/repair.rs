@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::domain::version::Version;
 
+/// A word that may come by itself does so within this time. Whoever waits for longer waits for a marker to end.
+const BY_ITSELF: Duration = Duration::from_secs(1);
+
 /// What is to be repaired. When it is full, everything is: then the whole tier is emptied.
 #[derive(Debug)]
 pub(super) struct Repair {
@@ -80,10 +83,11 @@ impl Repair {
         if keys.is_empty() { Due::Nothing } else { Due::Keys(keys) }
     }
 
-    /// Everything is due now.
+    /// What would be due soon is due now. Keys whose write has an unknown outcome keep their marker: it ends by itself, and until then the
+    /// write may still come.
     pub(super) fn hurry(&self) {
         let now = Instant::now();
-        for wanting in self.state().keys.values_mut() {
+        for wanting in self.state().keys.values_mut().filter(|wanting| wanting.not_before <= now + BY_ITSELF) {
             wanting.not_before = now;
         }
     }
@@ -129,6 +133,11 @@ mod tests {
         assert_eq!(repair.due(10), Due::Nothing);
         repair.add("b", version(1), Duration::from_secs(60));
         assert_eq!((repair.due(10), repair.len()), (Due::Nothing, 1), "its time has not come");
+        repair.hurry();
+        assert_eq!(repair.due(10), Due::Nothing, "its marker is to stay");
+        repair.add("c", version(1), BY_ITSELF / 2);
+        repair.hurry();
+        assert_eq!(repair.due(10), Due::Keys(vec![("c".to_owned(), version(1))]));
     }
 
     #[test]

@@ -15,11 +15,15 @@ use crate::domain::state::{StateDocument, StateKey};
 use crate::domain::version::Version;
 use crate::store::{CheckpointPage, Lookup};
 
-const ONE: &str = "
-    SELECT c.* FROM execution_state x CROSS JOIN LATERAL (
-      SELECT y.version, y.state_version, y.created_at, y.created_by, y.size, y.label, y.metadata, y.body, y.deleted
-      FROM checkpoint y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.checkpoint_id = $4 LIMIT 1) c
-    WHERE x.tenant_id = $1 AND x.workflow_id = $2 AND x.execution_id = $3";
+/// One row for each of $2 to $4 in their order. Of an absent one nothing.
+const CURRENT: &str = "
+    SELECT c.* FROM unnest($2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS u(workflow, execution, checkpoint, n)
+      LEFT JOIN LATERAL (SELECT y.state_id FROM execution_state y
+        WHERE y.tenant_id = $1 AND y.workflow_id = u.workflow AND y.execution_id = u.execution LIMIT 1) x ON true
+      LEFT JOIN LATERAL (
+        SELECT y.version, y.state_version, y.created_at, y.created_by, y.size, y.label, y.metadata, y.body, y.deleted
+        FROM checkpoint y WHERE y.tenant_id = $1 AND y.state_id = x.state_id AND y.checkpoint_id = u.checkpoint LIMIT 1) c ON true
+    ORDER BY u.n";
 
 /// Whether `$table` is live, newer than $2, and behind the position $3 to $5.
 macro_rules! behind {
@@ -98,18 +102,25 @@ const OF_EXECUTION: &str = page!(
     behind!("c")
 );
 
-/// Reads one checkpoint.
-pub(super) struct GetCheckpoint<'a> {
-    pub(super) tenant: &'a TenantId,
-    pub(super) key: &'a CheckpointKey,
+/// A checkpoint to read.
+pub(super) struct CheckpointGet {
+    pub(super) tenant: TenantId,
+    pub(super) key: CheckpointKey,
 }
 
-impl Work for GetCheckpoint<'_> {
-    type Output = Lookup<CheckpointRecord>;
+/// Reads checkpoints.
+pub(super) struct GetCheckpoints<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) rows: &'a [CheckpointGet],
+}
+
+impl Work for GetCheckpoints<'_> {
+    type Output = Vec<Lookup<CheckpointRecord>>;
     const TABLE: &'static str = "checkpoint";
 
     async fn run(&self, connection: &mut PgConnection, _offset: i64) -> Result<Self::Output, Failure> {
-        find(connection, self.tenant, self.key).await
+        let keys: Vec<_> = self.rows.iter().map(|row| &row.key).collect();
+        find_all(connection, self.tenant, &keys).await
     }
 }
 
@@ -119,18 +130,30 @@ pub(super) async fn find(
     tenant: &TenantId,
     key: &CheckpointKey,
 ) -> Result<Lookup<CheckpointRecord>, Failure> {
-    let row = sqlx::query(ONE)
+    Ok(find_all(connection, tenant, &[key]).await?.pop().unwrap_or(Lookup::Absent))
+}
+
+async fn find_all(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    keys: &[&CheckpointKey],
+) -> Result<Vec<Lookup<CheckpointRecord>>, Failure> {
+    let rows = sqlx::query(CURRENT)
         .bind(tenant.as_str())
-        .bind(key.state.workflow.as_str())
-        .bind(key.state.execution.as_str())
-        .bind(key.checkpoint.as_str())
-        .fetch_optional(connection)
+        .bind(keys.iter().map(|key| key.state.workflow.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.state.execution.as_str()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.checkpoint.as_str()).collect::<Vec<_>>())
+        .fetch_all(connection)
         .await?;
-    let Some(row) = row else { return Ok(Lookup::Absent) };
-    if row.try_get("deleted")? {
-        return Ok(Lookup::Gone(rows::version(&row, "version")?));
+    keys.iter().zip(&rows).map(|(key, row)| current(key, row)).collect()
+}
+
+fn current(key: &CheckpointKey, row: &PgRow) -> Result<Lookup<CheckpointRecord>, Failure> {
+    match row.try_get::<Option<bool>, _>("deleted")? {
+        None => Ok(Lookup::Absent),
+        Some(true) => Ok(Lookup::Gone(rows::version(row, "version")?)),
+        Some(false) => Ok(Lookup::Live(record(key.clone(), row)?)),
     }
-    Ok(Lookup::Live(record(key.clone(), &row)?))
 }
 
 /// Reads a page of checkpoints.

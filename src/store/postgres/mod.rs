@@ -311,7 +311,7 @@ impl Store for PostgresStore {
     }
 
     async fn get_checkpoint(&self, tenant: &TenantId, key: &CheckpointKey) -> Result<Lookup<CheckpointRecord>> {
-        self.read(tenant, &checkpoint_read::GetCheckpoint { tenant, key }).await
+        self.groups.submit(checkpoint_read::CheckpointGet { tenant: tenant.clone(), key: key.clone() }).await
     }
 
     async fn delete_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<Tombstone>> {

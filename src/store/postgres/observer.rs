@@ -1,9 +1,16 @@
 //! Tells the observer of transactions: before COMMIT, and then exactly once what became of it.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use crate::domain::commit::{Change, CommitObserver, Objection};
+
+/// After this time without an end the observer is reminded: several times within the least `marker_ttl_ms`.
+const REMINDER: Duration = Duration::from_millis(500);
 
 /// Who hears of transactions.
 pub(super) struct Observer(Arc<dyn CommitObserver>);
@@ -24,12 +31,16 @@ impl Observer {
     /// # Errors
     /// The observer objects: the transaction is to be rolled back, and the observer knows.
     pub(super) async fn before_commit(&self, changes: Vec<Change>) -> Result<Told<'_>, Objection> {
-        let told = Told { observer: &*self.0, is_open: !changes.is_empty(), changes };
+        let (told, began) = (Told { observer: &*self.0, is_open: !changes.is_empty(), changes }, Instant::now());
         if told.is_open
             && let Err(objection) = self.0.before_commit(&told.changes).await
         {
             told.rolled_back();
             return Err(objection);
+        }
+        // A process that was suspended meanwhile may wake when what it announced is over.
+        if told.is_open && began.elapsed() > REMINDER {
+            told.observer.still_at_work(&told.changes).await;
         }
         Ok(told)
     }
@@ -47,6 +58,16 @@ impl Told<'_> {
     /// How many changes were told.
     pub(super) fn count(&self) -> u64 {
         self.changes.len() as u64
+    }
+
+    /// Reminds the observer again and again. Does not end: it is for running beside what ends the transaction.
+    pub(super) async fn remind(&self) -> Infallible {
+        loop {
+            sleep(REMINDER).await;
+            if self.is_open {
+                self.observer.still_at_work(&self.changes).await;
+            }
+        }
     }
 
     pub(super) fn committed(mut self) {

@@ -1,5 +1,7 @@
 //! Transactions on pooled connections, whatever becomes of the futures that run them.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -52,36 +54,39 @@ pub(super) async fn read<T>(
     tenant: Option<&TenantId>,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let (output, _) = run(limits, begin_statement("BEGIN READ ONLY", tenant), |_| false, work).await?;
+    let (output, _) = run(limits, begin_statement("BEGIN READ ONLY", tenant), |_| false, async |_| pending().await, work).await?;
     Ok(output)
 }
 
 /// Runs work while a transaction that changes nothing and sees no rows is open, and waits for its end: for a lock that ends with it.
 pub(super) async fn hold<T>(limits: Limits<'_>, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>) -> Result<T, Failure> {
-    let (output, ended) = run(limits, begin_statement("BEGIN READ ONLY", None), |_| true, work).await?;
+    let (output, ended) = run(limits, begin_statement("BEGIN READ ONLY", None), |_| true, async |_| pending().await, work).await?;
     ended.map(|()| output)
 }
 
-/// Runs work in a transaction and commits it, or rolls it back when `is_kept` says so of the output. The second result is that of COMMIT:
-/// an error of which [`Failure::lost_connection`] is true is an unknown outcome; after any other failure nothing was written.
+/// Runs work in a transaction and commits it, or rolls it back when `is_kept` says so of the output; `beside` runs while COMMIT does. The
+/// second result is that of COMMIT: an error of which [`Failure::lost_connection`] is true is an unknown outcome; after any other failure
+/// nothing was written.
 pub(super) async fn write<T>(
     limits: Limits<'_>,
     tenant: &TenantId,
     durability: Durability,
     is_kept: impl FnOnce(&T) -> bool,
+    beside: impl AsyncFnOnce(&T) -> Infallible,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
 ) -> Result<(T, Result<(), Failure>), Failure> {
     let mut begin = begin_statement("BEGIN", Some(tenant));
     if durability == Durability::Relaxed {
         begin.push_str("; SET LOCAL synchronous_commit = off");
     }
-    run(limits, begin, is_kept, work).await
+    run(limits, begin, is_kept, beside, work).await
 }
 
 async fn run<T>(
     limits: Limits<'_>,
     begin: String,
     is_kept: impl FnOnce(&T) -> bool,
+    beside: impl AsyncFnOnce(&T) -> Infallible,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, Failure>,
 ) -> Result<(T, Result<(), Failure>), Failure> {
     // After a restart of the server every connection of the pool is dead.
@@ -113,7 +118,14 @@ async fn run<T>(
             return Ok((output, Ok(())));
         }
         lease.is_clear = false;
-        let committed = within(limits.answer, async { Ok(transaction.commit().await?) }).await;
+        let committed = {
+            let committing = within(limits.answer, async { Ok(transaction.commit().await?) });
+            tokio::select! {
+                biased;
+                committed = committing => committed,
+                never = beside(&output) => match never {},
+            }
+        };
         lease.is_clear = committed.is_ok();
         return Ok((output, committed));
     }

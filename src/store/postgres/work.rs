@@ -1,6 +1,7 @@
 //! Running a piece of work in a transaction: time limits, second attempts, and the answer to a COMMIT whose answer was lost.
 
 use std::collections::HashSet;
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -161,24 +162,30 @@ impl Runner {
         let is_known = self.tenants.contains(tenant);
         let offset = self.clock.offset_microseconds();
         let is_kept = |(written, _): &(Written<T>, Told<'_>)| written.is_kept;
-        let ((written, told), committed) = transaction::write(self.limits(), tenant, Durability::Full, is_kept, async |connection| {
-            if !is_known {
-                let insert = sqlx::query("INSERT INTO tenant (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING");
-                insert.bind(tenant.as_str()).execute(&mut *connection).await?;
-            }
-            let mut written = work.run(connection, offset).await?;
-            if written.mark.is_none() && !written.changes.is_empty() {
-                written.mark = Mark::read(connection, tenant).await?;
-            }
-            // The last thing before COMMIT, so that nothing can fail between them.
-            let told = self.observer.before_commit(std::mem::take(&mut written.changes)).await;
-            let told = told.map_err(|objection| StoreError::Unavailable(objection.into()))?;
-            Ok((written, told))
-        })
-        .await?;
+        let beside = async |(_, told): &(Written<T>, Told<'_>)| told.remind().await;
+        let ((written, told), committed) =
+            transaction::write(self.limits(), tenant, Durability::Full, is_kept, beside, async |connection| {
+                if !is_known {
+                    let insert = sqlx::query("INSERT INTO tenant (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING");
+                    insert.bind(tenant.as_str()).execute(&mut *connection).await?;
+                }
+                let mut written = work.run(connection, offset).await?;
+                if written.mark.is_none() && !written.changes.is_empty() {
+                    written.mark = Mark::read(connection, tenant).await?;
+                }
+                // The last thing before COMMIT, so that nothing can fail between them.
+                let told = self.observer.before_commit(std::mem::take(&mut written.changes)).await;
+                let told = told.map_err(|objection| StoreError::Unavailable(objection.into()))?;
+                Ok((written, told))
+            })
+            .await?;
         let settled = match committed {
             Ok(()) => Ok(()),
-            Err(failure) => self.settle(failure, tenant, written.mark.as_ref(), epoch.as_ref()).await,
+            Err(failure) => tokio::select! {
+                biased;
+                settled = self.settle(failure, tenant, written.mark.as_ref(), epoch.as_ref()) => settled,
+                never = told.remind() => match never {},
+            },
         };
         let writes = told.count();
         match settled {
@@ -214,6 +221,7 @@ impl Runner {
                 tenant,
                 Durability::Relaxed,
                 |_| true,
+                async |_| pending().await,
                 async |connection| work.run(connection, offset).await,
             );
             match run.await.and_then(|(output, committed)| committed.map(|()| output)) {

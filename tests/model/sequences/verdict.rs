@@ -47,9 +47,9 @@ pub(super) fn read(what: &str, found: Result<Representation, Error>, expected: O
     match (found, expected) {
         (Ok(found), Some((version, member, content))) => {
             let body: Value = serde_json::from_slice(&found.body).unwrap();
-            same(&format!("{what} ({:?}), version", found.tier), found.version, version)?;
+            same(&format!("{what} ({:?}), version", found.source.tier), found.version, version)?;
             same(&format!("{what}, version in the body"), &body["version"], &json!(version.get()))?;
-            same(&format!("{what} ({:?}), {member}", found.tier), &body[member], content)
+            same(&format!("{what} ({:?}), {member}", found.source.tier), &body[member], content)
         }
         (Err(error), None) if error.code == code => Ok(()),
         (found, expected) => Err(format!("{what}: read {found:?} where the model has {expected:?}")),

@@ -1,4 +1,4 @@
-//! Which requests are answered in groups: the writes of one state, variable or session, and the reads of one.
+//! Which requests are answered in groups: the writes of one state, variable or session, and the reads of one, or of a checkpoint.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::super::checkpoint_read::{CheckpointGet, GetCheckpoints};
 use super::super::failure::Failure;
 use super::super::session_read::{GetSessions, SessionGet};
 use super::super::session_write::{DeleteSessions, ExtendSessions, PutSessions, SessionDelete, SessionExtension, SessionPut};
@@ -15,6 +16,7 @@ use super::super::variable_read::{GetVariables, VariableGet};
 use super::super::variable_write::{DeleteVariables, PutVariables, VariableDelete, VariablePut};
 use super::super::work::{Runner, Work};
 use super::{GroupLimits, Grouped, Lanes, Shared};
+use crate::domain::checkpoint::{CheckpointKey, CheckpointRecord};
 use crate::domain::id::{SessionId, TenantId};
 use crate::domain::session::SessionRecord;
 use crate::domain::state::{StateKey, StateRecord};
@@ -38,6 +40,7 @@ pub(in super::super) struct Groups {
     state_gets: Lanes<StateGet>,
     variable_gets: Lanes<VariableGet>,
     session_gets: Lanes<SessionGet>,
+    checkpoint_gets: Lanes<CheckpointGet>,
 }
 
 impl Groups {
@@ -55,6 +58,7 @@ impl Groups {
             state_gets: Lanes::start(shared, lifecycle),
             variable_gets: Lanes::start(shared, lifecycle),
             session_gets: Lanes::start(shared, lifecycle),
+            checkpoint_gets: Lanes::start(shared, lifecycle),
         }
     }
 
@@ -82,7 +86,7 @@ impl Groups {
 
     /// Takes no further requests, and waits for the end of those that it has.
     pub(in super::super) async fn close(&self) {
-        let ended: [Vec<CancellationToken>; 10] = [
+        let ended: [Vec<CancellationToken>; 11] = [
             self.state_puts.close(),
             self.state_deletes.close(),
             self.variable_puts.close(),
@@ -93,6 +97,7 @@ impl Groups {
             self.state_gets.close(),
             self.variable_gets.close(),
             self.session_gets.close(),
+            self.checkpoint_gets.close(),
         ];
         for lane in ended.iter().flatten() {
             lane.cancelled().await;
@@ -191,4 +196,5 @@ reads! {
     StateGet, state_gets, GetStates, StateRecord, StateKey = key;
     VariableGet, variable_gets, GetVariables, VariableRecord, VariableKey = key;
     SessionGet, session_gets, GetSessions, SessionRecord, SessionId = id;
+    CheckpointGet, checkpoint_gets, GetCheckpoints, CheckpointRecord, CheckpointKey = key;
 }

@@ -121,3 +121,69 @@ impl<R: Grouped> Lane<R> {
         self.look_at = self.queue.oldest().map(|moment| moment + limit);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::Semaphore;
+
+    use super::super::{GroupLimits, Lanes};
+    use super::*;
+    use crate::domain::clock::Clock;
+    use crate::domain::commit::NoObserver;
+    use crate::domain::id::TenantId;
+    use crate::lifecycle::Lifecycle;
+    use crate::store::postgres::failure::Failure;
+    use crate::store::postgres::observer::Observer;
+    use crate::store::postgres::pool::Pool;
+    use crate::store::postgres::work::Runner;
+
+    /// A request that breaks the lane that looks at it, or none.
+    struct Asked {
+        tenant: TenantId,
+        breaks: bool,
+    }
+
+    impl Grouped for Asked {
+        type Answer = ();
+        type Key = bool;
+        const TABLE: &'static str = "nothing";
+        const WRITES: bool = true;
+        const TOGETHER: usize = 1;
+
+        fn tenant(&self) -> &TenantId {
+            &self.tenant
+        }
+
+        fn key(&self) -> &bool {
+            &self.breaks
+        }
+
+        fn bytes(&self) -> usize {
+            assert!(!self.breaks, "as a fault in a lane would");
+            0
+        }
+
+        async fn run(_: &Runner, _: &TenantId, rows: &[Self]) -> std::result::Result<Vec<()>, Failure> {
+            Ok(rows.iter().map(|_| ()).collect())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_breaks_off_begins_anew() {
+        let second = Duration::from_secs(60);
+        let pool = Pool::new(sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap());
+        let runner = Arc::new(Runner::new(pool, Clock::new(), second, None, Observer::new(Arc::new(NoObserver))));
+        let limits = GroupLimits { queue_capacity: 8, queue_wait: second, lanes: 1, rows: 8, bytes: 1000, places: 2, place_wait: second };
+        let lifecycle = Lifecycle::new();
+        let lanes = Lanes::start(&Arc::new(Shared { runner, limits, places: Semaphore::new(2) }), &lifecycle);
+        let ask = |breaks| lanes.submit(Asked { tenant: TenantId::parse("t").unwrap(), breaks });
+        for _ in 0..3 {
+            assert!(ask(false).await.is_ok());
+            // Whether it was written nobody knows: that is what its caller hears.
+            assert!(matches!(ask(true).await, Err(StoreError::OutcomeUnknown(_))));
+        }
+        assert!(ask(false).await.is_ok());
+    }
+}
