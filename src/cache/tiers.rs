@@ -190,6 +190,15 @@ impl Tiers {
         }
     }
 
+    /// Empties both tiers, of all servers, and voids what is being loaded: more was written than can be told key by key. A second tier that
+    /// does not answer is emptied as soon as it does; meanwhile nobody uses it who cannot reach it either.
+    pub async fn clear(&self) {
+        let _entries = self.local.clear();
+        if let Some(second) = &self.second {
+            let _entries = second.clear().await;
+        }
+    }
+
     fn note(&self, changes: &[Change], event: Event) {
         // Alone, the local tier has no other servers to disagree with.
         if self.second.is_some() {

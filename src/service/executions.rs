@@ -7,9 +7,11 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{ExecutionId, WorkflowId};
 use crate::domain::page::CursorBinding;
 use crate::domain::principal::Principal;
-use crate::domain::state::{ExecutionItem, ExecutionOrder, ExecutionQuery, Operation, RecentPosition, RemovedExecution, StateKey};
+use crate::domain::state::{
+    ExecutionItem, ExecutionOrder, ExecutionQuery, MAX_COUNTED, Operation, RecentPosition, RemovedExecution, StateKey,
+};
 use crate::error::{Code, Result};
-use crate::store::Outcome;
+use crate::store::{Outcome, StoreError};
 
 /// The use cases of workflows and executions.
 #[derive(Clone)]
@@ -101,11 +103,24 @@ impl Executions {
     /// Nothing to remove, a failed precondition, a reused key, a store that does not answer.
     pub async fn delete(&self, request: &WriteRequest, key: StateKey) -> Result<Done<RemovedExecution>> {
         let resource = StateResource::new(&request.caller, key.clone(), Operation::Delete);
+        let tiers = self.memory.tiers().clone();
         let outcome = self
             .memory
             .write(request, resource, move |store, context, expected| -> Calling<Outcome<RemovedExecution>> {
-                let key = key.clone();
-                Box::pin(async move { store.delete_execution(&context, &key, expected).await })
+                let (key, tiers) = (key.clone(), tiers.clone());
+                Box::pin(async move {
+                    let outcome = store.delete_execution(&context, &key, expected).await;
+                    // Of so many checkpoints the store does not tell each.
+                    let untold = match &outcome {
+                        Ok(Outcome::Applied { record, .. }) => record.checkpoints >= MAX_COUNTED,
+                        Err(error) => matches!(error, StoreError::OutcomeUnknown(_)),
+                        Ok(_) => false,
+                    };
+                    if untold {
+                        tiers.clear().await;
+                    }
+                    outcome
+                })
             })
             .await?;
         match outcome {

@@ -5,10 +5,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, stream};
 use nworkflow_state::cache::LocalTier;
+use nworkflow_state::domain::checkpoint::{CheckpointKey, NewCheckpoint};
 use nworkflow_state::domain::clock::Clock;
 use nworkflow_state::domain::commit::{Change, CommitObserver, Objection};
+use nworkflow_state::domain::id::CheckpointId;
 use nworkflow_state::domain::principal::Principal;
+use nworkflow_state::domain::state::MAX_COUNTED;
 use nworkflow_state::domain::variable::Scope;
 use nworkflow_state::domain::version::{Precondition, Tags, Version};
 use nworkflow_state::error::Code;
@@ -78,6 +82,34 @@ async fn a_slow_load_neither_fills_nor_answers_after_a_write() {
     report(&format!("C18: {ROUNDS} readers after a write beside a load from before it, stale reads {stale_answers}"));
     assert_eq!((stale_fills, stale_answers), (0, 0));
     assert_eq!(old_loads, usize::try_from(ROUNDS).unwrap(), "every load was from before its write");
+}
+
+/// An execution with more checkpoints than its end is told of one by one: nobody reads any of them afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_checkpoint_outlives_its_execution_in_a_cache() {
+    let most = MAX_COUNTED + 40;
+    let (app, caller) = (TestApp::sqlite().await, newcomer());
+    put(&app, &caller, "e", 1).await;
+    let key = |number: i64| CheckpointKey { state: state("e"), checkpoint: CheckpointId::parse(&format!("c{number}")).unwrap() };
+    let made = stream::iter(0..most).map(|number| {
+        let (request, new) = (plain(&caller), NewCheckpoint { label: None, metadata: "{}".into(), document: None });
+        let (app, key) = (&app, key(number));
+        async move { app.services.checkpoints.create(&request, key, new).await.unwrap() }
+    });
+    assert_eq!(made.buffer_unordered(64).count().await, usize::try_from(most).unwrap());
+    let mut cached = 0;
+    for number in 0..most {
+        app.services.checkpoints.get(&caller, key(number), CACHED).await.unwrap();
+        let found = app.services.checkpoints.get(&caller, key(number), CACHED).await.unwrap();
+        cached += usize::from(found.source.tier == Tier::Local);
+    }
+    assert!(cached > 0, "no cache takes part");
+    let removed = app.services.executions.delete(&plain(&caller), state("e")).await.unwrap();
+    assert_eq!(removed.record.unwrap().checkpoints, MAX_COUNTED);
+    for number in 0..most {
+        let found = app.services.checkpoints.get(&caller, key(number), CACHED).await;
+        assert!(found.is_err_and(|error| error.code == Code::CheckpointNotFound), "c{number}");
+    }
 }
 
 /// C12: a small cache that always makes room, and others that write and empty it.

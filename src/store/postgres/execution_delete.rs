@@ -43,8 +43,8 @@ const REMOVE: &str = "
 
 /// An execution to remove.
 ///
-/// The observer is told of the state, and of each live checkpoint with the version of its end; of more than [`MAX_COUNTED`] checkpoints a cache keeps
-/// the others until their time there is over.
+/// The observer is told of the state, and of each live checkpoint with the version of its end; of more than [`MAX_COUNTED`] checkpoints not
+/// of the others: whoever keeps a cache forgets all of it then.
 pub(super) struct DeleteExecution<'a> {
     pub(super) context: &'a WriteContext,
     pub(super) key: &'a StateKey,
