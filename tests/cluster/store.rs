@@ -99,19 +99,18 @@ async fn a_commit_of_unknown_outcome() {
             let request = writer.client.write(&path, &id).header("idempotency-key", &id).header("x-request-id", &id);
             request.header("if-match", format!("\"{before}\""))
         };
-        let fault = if round % 3 == 2 { Fault::BeforeCommit } else { Fault::AfterCommit };
-        proxy.arm(fault);
         // Now and then the database stays away for longer than the server asks it what became of the commit.
         let stays_away = round % 20 == 7;
-        let (mut answer, ()) = tokio::join!(Client::send(request()), async {
-            if stays_away {
-                until("the commit is broken off", async || !proxy.is_armed()).await;
-                proxy.stop().await;
-            }
+        proxy.arm(match round % 3 {
+            _ if stays_away => Fault::AfterCommitForLong,
+            2 => Fault::BeforeCommit,
+            _ => Fault::AfterCommit,
         });
+        let mut answer = Client::send(request()).await;
         assert!(!proxy.is_armed(), "nothing broke");
         if stays_away {
             assert_eq!((answer.status, answer.code()), (503, "outcome_unknown"), "{answer:?}");
+            proxy.stop().await;
             proxy.restart().await;
         }
         match answer.status {

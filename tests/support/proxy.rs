@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     BeforeCommit,
     /// The server commits, and the connection breaks before its answer reaches the client.
     AfterCommit,
+    /// The same, and nobody reaches the server any more until the proxy is stopped and restarted.
+    AfterCommitForLong,
     /// Nothing reaches the server and nothing breaks: the client waits.
     SwallowCommit,
     /// It reaches the server after [`LATE`].
@@ -79,11 +81,11 @@ impl Proxy {
                     () = stopped.cancelled() => return,
                     accepted = listener.accept() => {
                         let (client, _) = accepted.unwrap();
-                        let (stopped, fault) = (stopped.clone(), Arc::clone(&fault));
+                        let (whole, fault) = (running.clone(), Arc::clone(&fault));
                         running.spawn(async move {
                             tokio::select! {
-                                () = stopped.cancelled() => {}
-                                _ = carry(client, server, &fault) => {}
+                                () = whole.soft().cancelled() => {}
+                                _ = carry(client, server, &fault, &whole) => {}
                             }
                         });
                     }
@@ -94,7 +96,7 @@ impl Proxy {
 }
 
 /// Carries bytes both ways until an end closes, or the fault strikes.
-async fn carry(client: TcpStream, server: SocketAddr, fault: &AtomicUsize) -> std::io::Result<()> {
+async fn carry(client: TcpStream, server: SocketAddr, fault: &AtomicUsize, whole: &Lifecycle) -> std::io::Result<()> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
     let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
@@ -117,8 +119,11 @@ async fn carry(client: TcpStream, server: SocketAddr, fault: &AtomicUsize) -> st
                     tokio::time::sleep(LATE).await;
                 }
                 to_server.write_all(sent).await?;
-                if armed == Fault::AfterCommit as usize {
+                if armed == Fault::AfterCommit as usize || armed == Fault::AfterCommitForLong as usize {
                     let _answer = from_server.read(&mut down).await?;
+                    if armed == Fault::AfterCommitForLong as usize {
+                        whole.stop();
+                    }
                     return Ok(());
                 }
             }
