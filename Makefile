@@ -14,6 +14,7 @@ test: ## Runs all tests, with a PostgreSQL and a Redis of their own
 	@scripts/setup test
 	@scripts/stage "build of the tests" cargo test --locked --no-run
 	@scripts/stage "tests with a PostgreSQL and a Redis of their own" scripts/with-postgres scripts/with-redis scripts/test
+	@scripts/stage "generated clients" scripts/test-clients
 
 MINUTES ?= 10
 chaos: ## Breaks three servers, their cache tiers and their database for MINUTES=10, and judges every answer
