@@ -15,7 +15,7 @@ pub(super) fn convert(mut document: Value) -> Value {
     for operation in items.filter_map(Value::as_object_mut).flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
         one_success(operation);
         one_body(operation);
-        known_pages(operation);
+        no_pages(operation);
         no_repeated_example(operation, &schemas);
     }
     document
@@ -50,12 +50,15 @@ fn one_body(operation: &mut Map<String, Value>) {
     body.insert("description".into(), description.into());
 }
 
-/// A page for people is an answer of any type: the generator of SAP's Cloud SDK warns at `text/html`.
-fn known_pages(operation: &mut Map<String, Value>) {
+/// Of a page for people only the sentence stays: there is no way to say `text/html` that no generator warns at.
+fn no_pages(operation: &mut Map<String, Value>) {
     let responses = operation.get_mut("responses").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut);
-    for content in responses.filter_map(|response| response.get_mut("content")?.as_object_mut()) {
-        if let Some(page) = content.remove("text/html") {
-            content.insert("*/*".into(), page);
+    for response in responses.filter_map(Value::as_object_mut) {
+        if response.get("content").is_some_and(|content| content.get("text/html").is_some()) {
+            response.remove("content");
+            let description = response.get("description").and_then(Value::as_str).unwrap_or("A page");
+            let description = format!("{description}, as `text/html`");
+            response.insert("description".into(), description.into());
         }
     }
 }
