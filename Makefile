@@ -1,9 +1,9 @@
 # `make` or `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check fmt lint doc openapi
+.PHONY: help run test chaos check fmt lint doc openapi release-document
 
 help: ## Lists the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 25
 
 run: ## Starts the server for trying it: embedded database, tokens of its own, http://127.0.0.1:8080
 	@scripts/setup build
@@ -41,3 +41,6 @@ openapi: ## Writes the API document into openapi/
 	@mkdir -p openapi
 	@cargo run --locked --quiet -- openapi > openapi/openapi.json
 	@cargo run --locked --quiet -- openapi --version 3.0 > openapi/openapi-3.0.json
+
+release-document: openapi ## Makes this version's API document the one that later versions must stay compatible with
+	@scripts/release-document

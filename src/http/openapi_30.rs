@@ -18,6 +18,7 @@ pub(super) fn convert(mut document: Value) -> Value {
         no_pages(operation);
         no_repeated_example(operation, &schemas);
     }
+    no_unused_schema(&mut document);
     document
 }
 
@@ -89,6 +90,19 @@ fn walk(value: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// Schemas to which nothing refers any more would become classes that nobody can use.
+fn no_unused_schema(document: &mut Value) {
+    loop {
+        let text = document.to_string();
+        let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) else { return };
+        let before = schemas.len();
+        schemas.retain(|name, _| text.contains(&format!("\"#/components/schemas/{name}\"")));
+        if schemas.len() == before {
+            return;
+        }
     }
 }
 
