@@ -1,9 +1,9 @@
 # `make` or `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check fmt lint doc openapi
+.PHONY: help run test chaos check fmt lint doc openapi release-document
 
 help: ## Lists the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 25
 
 run: ## Starts the server for trying it: embedded database, tokens of its own, http://127.0.0.1:8080
 	@scripts/setup build
@@ -14,6 +14,7 @@ test: ## Runs all tests, with a PostgreSQL and a Redis of their own
 	@scripts/setup test
 	@scripts/stage "build of the tests" cargo test --locked --no-run
 	@scripts/stage "tests with a PostgreSQL and a Redis of their own" scripts/with-postgres scripts/with-redis scripts/test
+	@scripts/stage "generated clients" scripts/test-clients
 
 MINUTES ?= 10
 chaos: ## Breaks three servers, their cache tiers and their database for MINUTES=10, and judges every answer
@@ -40,3 +41,6 @@ openapi: ## Writes the API document into openapi/
 	@mkdir -p openapi
 	@cargo run --locked --quiet -- openapi > openapi/openapi.json
 	@cargo run --locked --quiet -- openapi --version 3.0 > openapi/openapi-3.0.json
+
+release-document: openapi ## Makes this version's API document the one that later versions must stay compatible with
+	@scripts/release-document

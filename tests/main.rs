@@ -28,6 +28,8 @@ mod http_server;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod postgres;
 #[cfg(test)]
 mod postgres_groups;

@@ -195,6 +195,52 @@ fn the_older_document_says_nothing_that_only_the_newer_can() {
     assert_eq!(paths(&older), paths(&newer));
 }
 
+/// What the generators of clients/ stop at, warn at, or lose types over; docs/decisions/0019 has the list.
+#[test]
+fn the_older_document_has_one_body_and_one_success_for_each_operation() {
+    let older: Value = serde_json::from_str(&openapi_document(OpenApiVersion::V3_0).unwrap()).unwrap();
+    let mut faults = Vec::new();
+    for (path, item) in older["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let mut fault = |what: &str| faults.push(format!("{method} {path}: {what}"));
+            let responses = operation["responses"].as_object().unwrap();
+            let successes: BTreeSet<String> = responses
+                .iter()
+                .filter(|(status, _)| status.starts_with('2'))
+                .map(|(_, response)| response.get("content").map(Value::to_string).unwrap_or_default())
+                .collect();
+            if successes.len() != 1 {
+                fault("more than one kind of success");
+            }
+            let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+            let told = responses.values().any(|response| response["headers"].get("Preference-Applied").is_some());
+            if told || parameters.iter().any(|parameter| parameter["name"] == "Prefer") {
+                fault("a preference, whose answer is not described");
+            }
+            let bodies = operation["requestBody"]["content"].as_object().into_iter().flatten();
+            let kinds: Vec<&str> = bodies.clone().map(|(kind, _)| kind.as_str()).collect();
+            if !matches!(kinds[..], [] | ["application/json"]) {
+                fault("a body that is not JSON alone");
+            }
+            let known = ["application/json", "application/problem+json"];
+            let answers = responses.values().flat_map(|response| response["content"].as_object().into_iter().flatten());
+            if answers.into_iter().any(|(kind, _)| !known.contains(&kind.as_str())) {
+                fault("an answer that is no JSON");
+            }
+            for (_, media) in bodies {
+                let name = media["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+                if media["example"] == older["components"]["schemas"][name]["example"] {
+                    fault("an example that its schema has already");
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "generators take no such operations (src/http/openapi_30.rs):\n{}", faults.join("\n"));
+    let text = older.to_string();
+    let used: BTreeSet<&str> = text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(used, older["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect());
+}
+
 async fn the_server_serves_its_own_document(app: TestApp) {
     let anyone = app.anonymous();
     assert_eq!(anyone.get("/openapi.json").send().await.expect(200).json(), *DOCUMENT);

@@ -1,0 +1,4 @@
+//! The API document as a promise: what was released keeps working.
+
+mod compatibility;
+mod released;

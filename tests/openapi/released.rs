@@ -1,0 +1,77 @@
+//! The documents of this version beside those of the last release.
+
+use std::fs;
+use std::path::Path;
+
+use nworkflow_state::app::{OpenApiVersion, openapi_document};
+use serde_json::Value;
+
+use super::compatibility::breaking_changes;
+
+fn read(file: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/released").join(file);
+    let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}: run `make release-document`", path.display()));
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// The version of the last release, in the names of its documents.
+fn version() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/released");
+    let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut versions: Vec<String> = names
+        .filter_map(|name| Some(name.strip_prefix("openapi-")?.strip_suffix(".json")?.to_owned()))
+        .filter(|version| !version.ends_with("-3.0"))
+        .collect();
+    assert_eq!(versions.len(), 1, "openapi/released has the documents of one release, the last: {versions:?}");
+    versions.remove(0)
+}
+
+fn documents() -> [(Value, Value); 2] {
+    let version = version();
+    [(format!("openapi-{version}.json"), OpenApiVersion::V3_1), (format!("openapi-{version}-3.0.json"), OpenApiVersion::V3_0)]
+        .map(|(file, version)| (read(&file), serde_json::from_str(&openapi_document(version).unwrap()).unwrap()))
+}
+
+#[test]
+fn nothing_that_was_released_is_broken() {
+    for (released, current) in documents() {
+        assert_eq!(released["info"]["version"], version(), "the name of the file is not the version in it");
+        let faults = breaking_changes(&released, &current);
+        assert!(
+            faults.is_empty(),
+            "clients of version {} break. Leave what there is as it is and add what is new beside it (docs/decisions/0018-*); OpenAPI {}:\n{}",
+            released["info"]["version"],
+            released["openapi"],
+            faults.join("\n")
+        );
+    }
+}
+
+/// The guard on the real documents: whatever is taken away from them is found.
+#[test]
+fn whatever_is_taken_away_is_found() {
+    for (released, _) in documents() {
+        let mut gone = Vec::new();
+        let mut current = released.clone();
+        for (path, item) in current["paths"].as_object_mut().unwrap() {
+            gone.extend(item.as_object().unwrap().keys().map(|method| format!("{} {path}: the method is gone", method.to_uppercase())));
+            item.as_object_mut().unwrap().clear();
+        }
+        // Members that lead to other schemas stay, so that those are reached.
+        let mut smaller = released.clone();
+        for (name, schema) in smaller["components"]["schemas"].as_object_mut().unwrap() {
+            let Some(members) = schema["properties"].as_object_mut() else { continue };
+            members.retain(|member, described| {
+                let leads_on = described.to_string().contains("\"$ref\"");
+                if !leads_on {
+                    gone.push(format!("{name}: the member {member} is gone"));
+                }
+                leads_on
+            });
+        }
+        let faults = [breaking_changes(&released, &current), breaking_changes(&released, &smaller)].concat();
+        let faults: Vec<String> = faults.iter().map(|fault| fault.replace(", in requests:", ":").replace(", in answers:", ":")).collect();
+        let missed: Vec<&String> = gone.iter().filter(|gone| !faults.contains(gone)).collect();
+        assert!(gone.len() > 200 && missed.is_empty(), "nobody would notice: {missed:?}");
+    }
+}
