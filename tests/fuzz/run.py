@@ -81,7 +81,7 @@ def fuzz(store, binary, program, folder, options):
     server = Server(binary, folder, store)
     counts, report, output = folder / f"{store}-counts.json", folder / f"{store}.json", folder / f"{store}.txt"
     command = [program, "--config-file", str(HERE / "schemathesis.toml"), "run", f"{server.base}/openapi.json", "--checks", "all"]
-    command += ["--header", f"Authorization: Bearer {server.token}", "--seed", str(options.seed), "--max-examples", str(options.examples)]
+    command += ["--seed", str(options.seed), "--max-examples", str(options.examples)]
     command += ["--report", "json", "--report-json-path", str(report), "--workers", "1"]
     if options.minutes:
         command += ["--max-time", str(round(options.minutes * 60))]
@@ -89,7 +89,7 @@ def fuzz(store, binary, program, folder, options):
         command += ["--no-shrink"]
     try:
         with open(output, "w", encoding="utf-8") as sink:
-            environment = {**os.environ, "NWORKFLOW_FUZZ_COUNTS": str(counts), "PYTHONDONTWRITEBYTECODE": "1"}
+            environment = {**os.environ, "NWORKFLOW_FUZZ_COUNTS": str(counts), "NWORKFLOW_FUZZ_TOKEN": server.token, "PYTHONDONTWRITEBYTECODE": "1"}
             # The configuration names its hooks relative to the folder that it is read in.
             status = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, cwd=HERE, env=environment).returncode
     finally:

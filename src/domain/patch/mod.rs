@@ -197,6 +197,7 @@ mod tests {
             (r#"[{"op":"move","path":"/a"}]"#, "#/0/from"),
             (r#"[{"op":"remove","path":1}]"#, "#/0/path"),
             (r#"[{"op":"remove","path":"/a","extra":1}]"#, "#/0/extra"),
+            (r#"[{"op":"remove","path":"/a","from":1}]"#, "#/0/from"),
         ] {
             match operate("{}", patch) {
                 Err(PatchFault::Malformed(faults)) => assert_eq!(faults[0].pointer, pointer, "{patch}"),
@@ -205,6 +206,17 @@ mod tests {
         }
         let many = format!("[{}]", vec![r#"{"op":"test","path":"","value":{}}"#; MAX_OPERATIONS + 1].join(","));
         assert!(matches!(operate("{}", &many), Err(PatchFault::Malformed(_))));
+    }
+
+    #[test]
+    fn members_of_other_operations_are_ignored() {
+        for (operation, result) in [
+            (r#"{"op":"remove","path":"/a","value":null}"#, "{}"),
+            (r#"{"op":"replace","path":"/a","value":2,"from":""}"#, r#"{"a":2}"#),
+            (r#"{"op":"copy","path":"/b","from":"/a","value":3}"#, r#"{"a":1,"b":1}"#),
+        ] {
+            assert_eq!(operate(r#"{"a":1}"#, &format!("[{operation}]")).as_deref(), Ok(result), "{operation}");
+        }
     }
 
     #[test]
