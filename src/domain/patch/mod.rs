@@ -209,6 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn many_members_are_merged_as_few_are() {
+        let object = |numbers: &[usize], value: fn(usize) -> String| {
+            let members: Vec<String> = numbers.iter().map(|number| format!("\"m{number}\":{}", value(*number))).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let all: Vec<usize> = (0..100_000).collect();
+        let target = object(&all, |number| number.to_string());
+        // Every third is taken away, every third changed; the thousand behind the end are new.
+        let named: Vec<usize> = (0..101_000).filter(|number| number % 3 != 0).collect();
+        let patch = object(&named, |number| if number % 3 == 1 { "null".into() } else { format!("[{number}]") });
+        let left: Vec<usize> = (0..101_000).filter(|number| number % 3 == 2 || (number % 3 == 0 && *number < 100_000)).collect();
+        let expected = object(&left, |number| if number % 3 == 2 { format!("[{number}]") } else { number.to_string() });
+        assert_eq!(apply(PatchKind::Merge, &target, &patch, 10_000_000).as_deref(), Ok(&*expected));
+    }
+
+    #[test]
     fn members_of_other_operations_are_ignored() {
         for (operation, result) in [
             (r#"{"op":"remove","path":"/a","value":null}"#, "{}"),
