@@ -1,6 +1,6 @@
 # `make` or `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check fmt lint doc openapi release-document
+.PHONY: help run test chaos fuzz check fmt lint doc openapi release-document
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 25
@@ -21,6 +21,11 @@ chaos: ## Breaks three servers, their cache tiers and their database for MINUTES
 	@scripts/setup test
 	@NWORKFLOW_TEST_CHAOS_SECONDS=$$((60 * $(MINUTES))) scripts/with-postgres scripts/with-redis \
 		cargo test --locked --test suite -- --nocapture --test-threads=1 cluster::chaos::chaos_from
+
+fuzz: ## Looks for faults with generated requests and inputs for MINUTES=10 (docs/fuzzing.md)
+	@scripts/setup test
+	@scripts/stage "build" cargo build --locked
+	@scripts/with-postgres scripts/with-redis scripts/fuzz $(MINUTES)
 
 check: ## Everything that continuous integration checks: format, lints, documentation, tests, generated files
 	@scripts/setup test

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The floors, top first. A room imports itself and rooms on lower floors.
 const FLOORS: &[&[&str]] = &[
     &["main", "lib"],
-    &["command"],
+    &["command", "fuzzing"],
     &["app"],
     &["http", "jobs"],
     &["service"],

@@ -24,6 +24,8 @@ mod contract;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod fuzz_corpus;
+#[cfg(test)]
 mod http_server;
 #[cfg(test)]
 mod model;

@@ -82,6 +82,11 @@ pub(super) fn read(key: &str, version: Option<Version>, live: bool, payload: Vec
     (live || reader.0.is_empty()).then(|| Entry::restore(version, body, facts, deadline))
 }
 
+/// A payload of these bytes behind the checksum that fits them.
+pub(super) fn sealed(version: Option<Version>, live: bool, bytes: &[u8]) -> Vec<u8> {
+    [&checksum(version, live, bytes)[..], bytes].concat()
+}
+
 /// Over the head of the slot too, which scripts read: a version that was changed must not be believed.
 fn checksum(version: Option<Version>, live: bool, bytes: &[u8]) -> [u8; CHECKSUM] {
     let mut context = Context::new(&SHA256);

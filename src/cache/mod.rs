@@ -25,6 +25,7 @@ mod codec;
 pub mod dragonfly;
 pub mod entry;
 pub mod flight;
+pub(crate) mod fuzzing;
 pub mod journal;
 pub mod key;
 pub mod key_text;

@@ -141,9 +141,10 @@ fn deadline(state: &AppState, request: &Request) -> Result<Duration> {
     let body = if request.body().is_end_stream() { Duration::ZERO } else { server.body_read_timeout_ms.into() };
     let limit = Duration::from(server.request_timeout_ms) + body;
     let Some(text) = single_header(request.headers(), "x-request-timeout-ms")? else { return Ok(limit) };
-    match text.parse() {
-        Ok(milliseconds @ 1u64..) => Ok(limit.min(Duration::from_millis(milliseconds))),
-        _ => Err(Error::new(Code::InvalidHeader, "X-Request-Timeout-Ms must be a positive integer.")),
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<i64>().map(u64::try_from) {
+        Ok(Ok(milliseconds @ 1..)) if digits => Ok(limit.min(Duration::from_millis(milliseconds))),
+        _ => Err(Error::new(Code::InvalidHeader, format!("X-Request-Timeout-Ms must be an integer between 1 and {}.", i64::MAX))),
     }
 }
 

@@ -8,9 +8,10 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::openapi_30;
+use super::openapi_grammar as grammar;
 use super::operation::{Access, Operation};
 use super::problem::PROBLEM_JSON;
-use crate::domain::id::{MAX_ID_BYTES, MAX_NAME_BYTES};
+use crate::domain::id::MAX_ID_BYTES;
 use crate::domain::version::Version;
 use crate::error::Code;
 
@@ -33,6 +34,7 @@ impl Documents {
         for (method, path, operation) in operations {
             complete(&mut document, method, path, operation);
         }
+        grammar::complete_bodies(&mut document);
         let older = openapi_30::convert(document.clone());
         Ok(Self { openapi_31: pretty(&document)?, openapi_30: pretty(&older)? })
     }
@@ -97,6 +99,7 @@ fn complete(document: &mut Value, method: &Method, path: &str, operation: &Opera
     let mut parameters = path_parameters(path);
     parameters.extend(described.remove("parameters").and_then(|own| own.as_array().cloned()).unwrap_or_default());
     parameters.extend(header_parameters(operation, method));
+    parameters.iter_mut().filter(|parameter| parameter["in"] == "query").for_each(grammar::complete_query);
     if !parameters.is_empty() {
         described.insert("parameters".into(), Value::Array(parameters));
     }
@@ -119,11 +122,7 @@ fn complete(document: &mut Value, method: &Method, path: &str, operation: &Opera
 
 fn path_parameters(path: &str) -> Vec<Value> {
     let id = |what: &str, example: &'static str| {
-        (
-            format!("The {what}: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, not `.` and not `..`."),
-            json!({"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$", "minLength": 1, "maxLength": MAX_ID_BYTES}),
-            example,
-        )
+        (format!("The {what}: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ -`, not `.` and not `..`."), grammar::id(), example)
     };
     let names = path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     names
@@ -136,12 +135,12 @@ fn path_parameters(path: &str) -> Vec<Value> {
                 "version" => ("The version.".to_owned(), json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}), "1"),
                 "scope" => (
                     "`global`, `workflow:ID`, `session:ID`, `user:ID`, or `user:me` for the caller.".to_owned(),
-                    json!({"type": "string", "pattern": "^(global|workflow:.+|session:.+|user:.+)$", "minLength": 1, "maxLength": 265}),
+                    grammar::scope(),
                     "workflow:order",
                 ),
                 "name" => (
                     "1 to 256 bytes of UTF-8 without control, bidirectional-control and zero-width characters, not `.` and not `..`; `/` travels as `%2F`.".to_owned(),
-                    json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_BYTES}),
+                    grammar::name(),
                     "tax",
                 ),
                 _ => ("The error code.".to_owned(), json!({"type": "string", "pattern": "^[a-z][a-z_]{0,63}$", "maxLength": 64}), "state_not_found"),
@@ -163,29 +162,42 @@ fn header(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
 }
 
+fn with_example(mut parameter: Value, example: Value) -> Value {
+    parameter["example"] = example;
+    parameter
+}
+
 fn header_parameters(operation: &Operation, method: &Method) -> Vec<Value> {
-    let text = |limit: usize| json!({"type": "string", "maxLength": limit});
-    let tags = json!({"type": "string", "pattern": "^(\\*|(W/)?\"[1-9][0-9]{0,15}\"(, *(W/)?\"[1-9][0-9]{0,15}\")*)$", "maxLength": 2048});
+    let tags = grammar::tags();
     let mut headers = Vec::new();
     if operation.conditional {
-        headers.push(header(
-            "If-Match",
-            "Only when the resource has one of these versions: `\"3\"`, a list, or `*` for any. Else 412.",
-            &tags,
+        headers.push(with_example(
+            header(
+                "If-Match",
+                "Only when the resource has one of these versions: `\"3\"`, a list of at most 100, or `*` for any. Else 412.",
+                &tags,
+            ),
+            json!("\"3\""),
         ));
         let none = if *method == Method::GET {
             "304 when the resource has one of these versions."
         } else {
             "Only when the resource has none of these versions; `*`: only when it does not exist. Else 412."
         };
-        headers.push(header("If-None-Match", none, &tags));
+        headers.push(with_example(header("If-None-Match", none, &tags), json!("\"2\"")));
     }
     if operation.writes {
-        headers.push(header("Idempotency-Key", "1 to 255 printable ASCII characters. An equal request with the same key within 24 hours is answered with the stored answer of the first one.", &text(255)));
-        headers.push(header("Prefer", "`return=minimal`: answer 204 without a representation.", &text(255)));
+        headers.push(header("Idempotency-Key", "1 to 255 printable ASCII characters. An equal request with the same key within 24 hours is answered with the stored answer of the first one.", &grammar::idempotency_key()));
+        headers.push(with_example(
+            header("Prefer", "`return=minimal`: answer 204 without a representation.", &json!({"type": "string"})),
+            json!("return=minimal"),
+        ));
     }
     if operation.reads_fresh {
-        headers.push(header("Cache-Control", "`no-cache`: read the store, not a cache.", &text(255)));
+        headers.push(with_example(
+            header("Cache-Control", "`no-cache`: read the store, not a cache.", &json!({"type": "string"})),
+            json!("no-cache"),
+        ));
         headers.push(header(
             "X-Min-Version",
             "Never answer an older version; 412 when there is none as recent.",
@@ -193,8 +205,13 @@ fn header_parameters(operation: &Operation, method: &Method) -> Vec<Value> {
         ));
     }
     if operation.access != Access::Open {
-        headers.push(header("X-Tenant-Id", "Selects among the organizations that the token names.", &text(MAX_ID_BYTES)));
-        headers.push(header("X-Request-Timeout-Ms", "Lowers the deadline.", &json!({"type": "integer", "format": "int64", "minimum": 1})));
+        headers.push(header(
+            "X-Tenant-Id",
+            "Selects among the organizations that the token names.",
+            &json!({"type": "string", "maxLength": MAX_ID_BYTES}),
+        ));
+        let timeout = header("X-Request-Timeout-Ms", "Lowers the deadline.", &json!({"type": "integer", "format": "int64", "minimum": 1}));
+        headers.push(with_example(timeout, json!(2000)));
     }
     headers
 }

@@ -82,6 +82,7 @@ fn walk(value: &mut Value) {
         Value::Object(object) => {
             nullable(object);
             constants(object);
+            conditions(object);
             for (name, member) in object.iter_mut() {
                 // Examples are users' JSON, not schemas.
                 if name != "example" && name != "examples" {
@@ -106,13 +107,16 @@ fn no_unused_schema(document: &mut Value) {
     }
 }
 
-/// `"type": ["string", "null"]` is `"type": "string", "nullable": true`.
+/// `"type": ["string", "null"]` is `"type": "string", "nullable": true`. Several types have no other way than a union, which generators
+/// make classes of: any value, then.
 fn nullable(schema: &mut Map<String, Value>) {
     let Some(types) = schema.get("type").and_then(Value::as_array) else { return };
-    let mut others = types.iter().filter(|kind| *kind != "null").cloned();
-    let (first, is_nullable) = (others.next(), types.iter().any(|kind| kind == "null"));
-    if let Some(first) = first {
-        schema.insert("type".into(), first);
+    let others: Vec<Value> = types.iter().filter(|kind| *kind != "null").cloned().collect();
+    let is_nullable = types.iter().any(|kind| kind == "null");
+    match others.as_slice() {
+        [] => {}
+        [only] => drop(schema.insert("type".into(), only.clone())),
+        _ => return schema.retain(|keyword, _| keyword == "description"),
     }
     if is_nullable {
         schema.insert("nullable".into(), true.into());
@@ -132,5 +136,18 @@ fn constants(schema: &mut Map<String, Value>) {
             schema.remove("examples");
             schema.insert("example".into(), example);
         }
+    }
+}
+
+/// Conditions came with 3.1: the descriptions say them too.
+fn conditions(schema: &mut Map<String, Value>) {
+    let is_condition = |value: &Value| value.is_object();
+    if schema.get("if").is_some_and(is_condition) {
+        for keyword in ["if", "then", "else"] {
+            schema.remove(keyword);
+        }
+    }
+    if schema.get("not").is_some_and(is_condition) {
+        schema.remove("not");
     }
 }

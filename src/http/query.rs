@@ -33,6 +33,11 @@ impl Query {
         Ok(Self(pairs.collect::<Result<_>>()?))
     }
 
+    /// All parameters: name and value.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// All values of a parameter.
     pub(super) fn all<'query, 'name>(&'query self, name: &'name str) -> impl Iterator<Item = &'query str> + use<'query, 'name> {
         self.0.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())

@@ -172,7 +172,7 @@ impl<B: BodyKind> FromRequest<AppState> for Write<B> {
 }
 
 /// The header `Idempotency-Key`; quotes around it (the form of structured fields) are not part of the key.
-fn idempotency_key(parts: &Parts) -> Result<Option<&str>> {
+pub(super) fn idempotency_key(parts: &Parts) -> Result<Option<&str>> {
     let Some(value) = single_header(&parts.headers, "idempotency-key")? else { return Ok(None) };
     let key = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let printable = key.bytes().all(|byte| (0x20..0x7f).contains(&byte));
@@ -184,7 +184,7 @@ fn idempotency_key(parts: &Parts) -> Result<Option<&str>> {
 }
 
 /// The preference `return` of RFC 7240: minimal (true) or representation (false). The first one counts.
-fn return_preference(parts: &Parts) -> Option<bool> {
+pub(super) fn return_preference(parts: &Parts) -> Option<bool> {
     let values = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).find_map(|preference| {
         let preference = preference.split(';').next().unwrap_or_default().trim();

@@ -197,6 +197,7 @@ mod tests {
             (r#"[{"op":"move","path":"/a"}]"#, "#/0/from"),
             (r#"[{"op":"remove","path":1}]"#, "#/0/path"),
             (r#"[{"op":"remove","path":"/a","extra":1}]"#, "#/0/extra"),
+            (r#"[{"op":"remove","path":"/a","from":1}]"#, "#/0/from"),
         ] {
             match operate("{}", patch) {
                 Err(PatchFault::Malformed(faults)) => assert_eq!(faults[0].pointer, pointer, "{patch}"),
@@ -205,6 +206,33 @@ mod tests {
         }
         let many = format!("[{}]", vec![r#"{"op":"test","path":"","value":{}}"#; MAX_OPERATIONS + 1].join(","));
         assert!(matches!(operate("{}", &many), Err(PatchFault::Malformed(_))));
+    }
+
+    #[test]
+    fn many_members_are_merged_as_few_are() {
+        let object = |numbers: &[usize], value: fn(usize) -> String| {
+            let members: Vec<String> = numbers.iter().map(|number| format!("\"m{number}\":{}", value(*number))).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let all: Vec<usize> = (0..100_000).collect();
+        let target = object(&all, |number| number.to_string());
+        // Every third is taken away, every third changed; the thousand behind the end are new.
+        let named: Vec<usize> = (0..101_000).filter(|number| number % 3 != 0).collect();
+        let patch = object(&named, |number| if number % 3 == 1 { "null".into() } else { format!("[{number}]") });
+        let left: Vec<usize> = (0..101_000).filter(|number| number % 3 == 2 || (number % 3 == 0 && *number < 100_000)).collect();
+        let expected = object(&left, |number| if number % 3 == 2 { format!("[{number}]") } else { number.to_string() });
+        assert_eq!(apply(PatchKind::Merge, &target, &patch, 10_000_000).as_deref(), Ok(&*expected));
+    }
+
+    #[test]
+    fn members_of_other_operations_are_ignored() {
+        for (operation, result) in [
+            (r#"{"op":"remove","path":"/a","value":null}"#, "{}"),
+            (r#"{"op":"replace","path":"/a","value":2,"from":""}"#, r#"{"a":2}"#),
+            (r#"{"op":"copy","path":"/b","from":"/a","value":3}"#, r#"{"a":1,"b":1}"#),
+        ] {
+            assert_eq!(operate(r#"{"a":1}"#, &format!("[{operation}]")).as_deref(), Ok(result), "{operation}");
+        }
     }
 
     #[test]

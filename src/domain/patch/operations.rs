@@ -105,20 +105,24 @@ fn read_one(index: usize, operation: &str) -> Result<Operation<'_>, PatchFault> 
     let Ok(mut object) = Object::read(operation) else {
         return Err(malformed(format!("#/{index}"), FaultKind::InvalidType { expected: "an operation" }));
     };
+    let missing = |member: &str| at(member, FaultKind::MissingMember);
     let mut text = |member: &str| {
-        let raw = object.take(member).ok_or_else(|| at(member, FaultKind::MissingMember))?;
-        document::text(raw, usize::MAX).map_err(|kind| at(member, kind))
+        let raw = object.take(member);
+        raw.map(|raw| document::text(raw, usize::MAX).map_err(|kind| at(member, kind))).transpose()
     };
-    let name = text("op")?;
-    let path = pointer(&text("path")?);
-    let from = if matches!(name.as_str(), "move" | "copy") { Some(pointer(&text("from")?)) } else { None };
-    let operation = match (name.as_str(), from) {
-        ("add", _) => Operation::Add(path, object.take("value").ok_or_else(|| at("value", FaultKind::MissingMember))?),
-        ("remove", _) => Operation::Remove(path),
-        ("replace", _) => Operation::Replace(path, object.take("value").ok_or_else(|| at("value", FaultKind::MissingMember))?),
-        ("move", Some(from)) => Operation::Move(from, path),
-        ("copy", Some(from)) => Operation::Copy(from, path),
-        ("test", _) => Operation::Test(path, object.take("value").ok_or_else(|| at("value", FaultKind::MissingMember))?),
+    let name = text("op")?.ok_or_else(|| missing("op"))?;
+    let path = pointer(&text("path")?.ok_or_else(|| missing("path"))?);
+    // RFC 6902 section 4: what an operation does not define is ignored. Writers of patches send `value` and `from` with every operation.
+    let from = text("from")?.map(|from| pointer(&from));
+    let value = object.take("value");
+    let (from, value) = (|| from.ok_or_else(|| missing("from")), || value.ok_or_else(|| missing("value")));
+    let operation = match name.as_str() {
+        "add" => Operation::Add(path, value()?),
+        "remove" => Operation::Remove(path),
+        "replace" => Operation::Replace(path, value()?),
+        "move" => Operation::Move(from()?, path),
+        "copy" => Operation::Copy(from()?, path),
+        "test" => Operation::Test(path, value()?),
         _ => return Err(at("op", FaultKind::InvalidValue { grammar: "add|remove|replace|move|copy|test" })),
     };
     match object.unknown().into_iter().next() {

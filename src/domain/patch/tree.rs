@@ -1,8 +1,12 @@
 //! A document of which only the opened containers are a tree.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use crate::domain::document::{self, Kind, quote};
+
+/// Up to this many members are searched one by one.
+const LINEAR_MEMBERS: usize = 16;
 
 /// A value: its bytes, or a container that was opened to change it.
 #[derive(Debug, Clone)]
@@ -114,10 +118,13 @@ pub(super) fn merge<'a>(target: &mut Node<'a>, patch: &'a str) {
         *target = Node::Object(Vec::new());
     }
     let Some(members) = target.members() else { return };
+    let places = Places::of(members, patch);
+    // A patch names a member once: the places of the others stay what they are until the end.
+    let mut removed = HashSet::new();
     for (raw, value) in document::raw_members(patch) {
-        let place = position(members, &document::unescape(raw));
+        let place = places.find(members, &document::unescape(raw));
         match (place, document::kind(value)) {
-            (Some(index), Kind::Null) => drop(members.remove(index)),
+            (Some(index), Kind::Null) => drop(removed.insert(index)),
             (None, Kind::Null) => {}
             (Some(index), _) => merge(&mut members[index].value, value),
             (None, _) => {
@@ -125,6 +132,33 @@ pub(super) fn merge<'a>(target: &mut Node<'a>, patch: &'a str) {
                 merge(&mut fresh, value);
                 members.push(Member { raw: Cow::Borrowed(raw), value: fresh });
             }
+        }
+    }
+    if !removed.is_empty() {
+        let mut index = 0..;
+        members.retain(|_| index.next().is_none_or(|index| !removed.contains(&index)));
+    }
+}
+
+/// Where the members of an object are. Patches of many members look them up: a search for each would take the product of both sizes.
+enum Places {
+    Search,
+    Table(HashMap<String, usize>),
+}
+
+impl Places {
+    fn of(members: &[Member<'_>], patch: &str) -> Self {
+        if members.len() <= LINEAR_MEMBERS || document::raw_members(patch).nth(LINEAR_MEMBERS).is_none() {
+            return Self::Search;
+        }
+        let named = members.iter().enumerate().map(|(index, member)| (document::unescape(&member.raw).into_owned(), index));
+        Self::Table(named.collect())
+    }
+
+    fn find(&self, members: &[Member<'_>], name: &str) -> Option<usize> {
+        match self {
+            Self::Search => position(members, name),
+            Self::Table(places) => places.get(name).copied(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod claims;
 mod counters;
 mod development;
 mod fetch;
+pub(crate) mod fuzzing;
 mod issuer;
 mod jwks;
 mod keys;

@@ -183,7 +183,7 @@ async fn get_limits(FromState(state): FromState<AppState>) -> Result<Response> {
 ///
 /// In the text format of OpenMetrics. Here only while `server.metrics_listen` is empty; else on that address, without a token.
 #[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Operations",
-    responses((status = 200, description = "The metrics", content_type = "text/plain", body = String)))]
+    responses((status = 200, description = "The metrics", content_type = "application/openmetrics-text", body = String)))]
 pub(in crate::http) async fn get_metrics(FromState(state): FromState<AppState>) -> Response {
     let text = state.metrics.encode();
     ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], text).into_response()

@@ -1,0 +1,144 @@
+"""Runs schemathesis against the server on both stores at the same time, and judges. Called by scripts/fuzz-api.
+
+    run.py SERVER SCHEMATHESIS [--examples N] [--minutes N] [--seed N]
+
+Needs NWORKFLOW_TEST_POSTGRES_URL and NWORKFLOW_TEST_REDIS_URL (scripts/with-postgres scripts/with-redis). Prints a line for each store:
+
+    fuzz STORE: cases=N refused=N 5xx=N violations=N
+
+cases: requests sent. refused: 4xx, and 504 where the request itself lowered the deadline. Fails unless 5xx and violations are 0.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+HERE = pathlib.Path(__file__).resolve().parent
+# The coverage phase alone sends some hundred requests for each operation: fewer means that the run did not do its work.
+LEAST_CASES = 2000
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A server of its own on one store."""
+
+    def __init__(self, binary, folder, store):
+        self.base = f"http://127.0.0.1:{free_port()}"
+        self.log = folder / f"{store}.log"
+        data = folder / f"{store}-data"
+        settings = ["--data-dir", str(data), "--set", f"server.listen={self.base[7:]}", "--set", "server.metrics_listen="]
+        if store == "postgres":
+            url = os.environ["NWORKFLOW_TEST_POSTGRES_URL"]
+            psql = pathlib.Path(os.environ["NWORKFLOW_TEST_POSTGRES_BIN"]) / "psql"
+            subprocess.run([psql, "-qX", url, "-c", "DROP DATABASE IF EXISTS fuzz WITH (FORCE)", "-c", "CREATE DATABASE fuzz"], check=True)
+            settings += ["--set", f"database.url={url.rsplit('/', 1)[0]}/fuzz"]
+            settings += ["--set", f"dragonfly.url={os.environ['NWORKFLOW_TEST_REDIS_URL']}"]
+        with open(self.log, "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen([binary, "dev", *settings], stdout=log, stderr=subprocess.STDOUT)
+        self.wait()
+        self.token = subprocess.run([binary, "token", "--data-dir", str(data)], check=True, capture_output=True, text=True).stdout.strip()
+
+    def wait(self):
+        for _ in range(300):
+            if self.process.poll() is not None:
+                sys.exit(f"fuzz: the server does not start:\n{self.log.read_text()}")
+            try:
+                with urllib.request.urlopen(f"{self.base}/health/ready", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        sys.exit("fuzz: the server does not become ready")
+
+    def stop(self):
+        """Whether it still ran and ends as it should."""
+        if self.process.poll() is not None:
+            return False
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=40) == 0
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return False
+
+
+def fuzz(store, binary, program, folder, options):
+    server = Server(binary, folder, store)
+    counts, report, output = folder / f"{store}-counts.json", folder / f"{store}.json", folder / f"{store}.txt"
+    command = [program, "--config-file", str(HERE / "schemathesis.toml"), "run", f"{server.base}/openapi.json", "--checks", "all"]
+    command += ["--seed", str(options.seed), "--max-examples", str(options.examples)]
+    command += ["--report", "json", "--report-json-path", str(report), "--workers", "1"]
+    if options.minutes:
+        command += ["--max-time", str(round(options.minutes * 60))]
+    else:
+        command += ["--no-shrink"]
+    try:
+        with open(output, "w", encoding="utf-8") as sink:
+            environment = {**os.environ, "NWORKFLOW_FUZZ_COUNTS": str(counts), "NWORKFLOW_FUZZ_TOKEN": server.token, "PYTHONDONTWRITEBYTECODE": "1"}
+            # The configuration names its hooks relative to the folder that it is read in.
+            status = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, cwd=HERE, env=environment).returncode
+    finally:
+        lived = server.stop()
+    return verdict(store, status, lived, counts, report, output, server.log)
+
+
+def verdict(store, status, lived, counts, report, output, log):
+    if status not in (0, 1) or not report.exists() or not counts.exists():
+        print(output.read_text()[-8000:])
+        print(f"fuzz {store}: schemathesis itself failed with code {status}")
+        return False
+    counted = json.loads(counts.read_text())
+    told = json.loads(report.read_text())
+    cases, refused, errors = (counted.get(name, 0) for name in ("cases", "refused", "server_errors"))
+    found = sum(failure["count"] for failure in told["failures"]) + len(told["errors"])
+    violations = found + counted.get("unanswered", 0) + (not lived) + ("panicked at" in log.read_text())
+    answers = ", ".join(f"{count} x {answer}" for answer, count in sorted(counted["answers"].items()))
+    line = f"fuzz {store}: cases={cases} refused={refused} 5xx={errors} violations={violations}"
+    good = status == 0 and errors == 0 and violations == 0
+    if not good:
+        print(output.read_text())
+    if good and cases < LEAST_CASES:
+        good, line = False, f"{line}\nfuzz {store}: fewer than {LEAST_CASES} requests: the run did not do its work"
+    print(f"fuzz {store}: answers: {answers}")
+    print(line, flush=True)
+    return good
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("server")
+    parser.add_argument("schemathesis")
+    parser.add_argument("--examples", type=int, default=10, help="generated requests for each operation and phase")
+    parser.add_argument("--minutes", type=float, default=0, help="go on for this time")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--store", choices=["sqlite", "postgres"], action="append")
+    parser.add_argument("--keep", type=pathlib.Path, help="leave logs and reports in this folder")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.randrange(2**32)
+    stores = options.store or ["sqlite", "postgres"]
+    print(f"fuzz: seed {options.seed}, {options.examples} examples" + (f", {options.minutes:g} minutes" if options.minutes else ""), flush=True)
+    with tempfile.TemporaryDirectory(prefix="nworkflow-fuzz.") as temporary:
+        folder = options.keep or pathlib.Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(len(stores)) as pool:
+            verdicts = list(pool.map(lambda store: fuzz(store, options.server, options.schemathesis, folder, options), stores))
+    sys.exit(0 if all(verdicts) else 1)
+
+
+main()
