@@ -1,6 +1,6 @@
 # `make` or `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos check fmt lint doc openapi
+.PHONY: help run test chaos check fmt lint doc docs openapi
 
 help: ## Lists the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -40,3 +40,7 @@ openapi: ## Writes the API document into openapi/
 	@mkdir -p openapi
 	@cargo run --locked --quiet -- openapi > openapi/openapi.json
 	@cargo run --locked --quiet -- openapi --version 3.0 > openapi/openapi-3.0.json
+
+docs: ## Writes the pages of docs/ that are made from the code
+	@cargo run --locked --quiet -- docs configuration > docs/configuration.md
+	@cargo run --locked --quiet -- docs errors > docs/errors.md

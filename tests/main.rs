@@ -20,9 +20,13 @@ mod cluster;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod container;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod http_server;
 #[cfg(test)]
@@ -42,6 +46,10 @@ mod process;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tour;

@@ -4,6 +4,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;
+pub mod diagnosis;
 pub mod document;
 pub mod id;
 pub mod marking;
