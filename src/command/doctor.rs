@@ -12,9 +12,12 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Failure, Result, block_on, config, print, settings};
+use crate::config::LogConfig;
 use crate::domain::diagnosis::{Diagnosis, Verdict};
 use crate::telemetry;
 
+/// The level of the log while the doctor looks.
+const QUIET: &str = "error";
 /// Largest file of a token, in bytes: more than any header may have.
 const MAX_TOKEN_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -43,7 +46,9 @@ pub(super) fn run(settings: &settings::SettingsArguments, arguments: &Arguments)
             return report(&[found], arguments.json);
         }
     };
-    telemetry::init(&config.log).map_err(|error| Failure::Configuration(error.to_string()))?;
+    // What the log would say the findings say, in other words.
+    let log = LogConfig { level: QUIET.to_owned(), ..config.log.clone() };
+    telemetry::init(&log).map_err(|error| Failure::Configuration(error.to_string()))?;
     let mut found = vec![Diagnosis::fine("configuration", "valid"), data_dir::examine(&config)];
     block_on(async {
         found.extend(store::examine(&config).await);

@@ -51,7 +51,10 @@ impl Authenticator {
         }
         let token = match Token::parse(text) {
             Ok(token) => token,
-            Err(error) => return found.push(wrong("token form", &error)),
+            Err(error) => {
+                let advice = "Copy the access token whole, without quotes: three parts with dots between them.";
+                return found.push(Diagnosis::wrong("token form", error.detail).advise(advice));
+            }
         };
         let form = format!("a signed JWT, algorithm {:?}, key {}", token.algorithm, shown(&token.kid));
         found.push(Diagnosis::fine("token form", form));
@@ -200,9 +203,19 @@ fn result(subject: &str, result: Result<String, Error>) -> Diagnosis {
     }
 }
 
-/// The sentence for clients says what to do after its colon.
+/// The sentence for clients says what is wrong, and behind its colon what to do.
 fn wrong(subject: &str, error: &Error) -> Diagnosis {
-    Diagnosis::wrong(subject, error.detail.clone()).advise(error.code.action())
+    let sentence = error.detail.trim_end_matches('.');
+    match sentence.split_once(": ") {
+        Some((what, advice)) => {
+            let mut advice = format!("{advice}.");
+            if let Some(first) = advice.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            Diagnosis::wrong(subject, what).advise(advice)
+        }
+        None => Diagnosis::wrong(subject, sentence).advise("Get a new access token of this issuer."),
+    }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
