@@ -2,7 +2,9 @@
 //! Containers themselves are not run here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nworkflow_state::config::{Config, IssuerConfig, Source, load};
 use nworkflow_state::domain::clock::Clock;
@@ -10,6 +12,7 @@ use nworkflow_state::domain::principal::Permission;
 use nworkflow_state::http::auth::Authenticator;
 use nworkflow_state::lifecycle::Lifecycle;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::issuer::TestIssuer;
 use crate::support::tokens::TokenBuilder;
@@ -44,8 +47,20 @@ fn realm() -> Value {
     serde_json::from_str(&text("config/keycloak/realm.json")).unwrap()
 }
 
-/// The environment of a service, with its secrets in a folder of the test.
+/// What `scripts/compose-secrets` makes, in a folder of the test.
+fn secrets() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("scripts")).unwrap();
+    let script = folder.path().join("scripts/compose-secrets");
+    std::fs::copy(root().join("scripts/compose-secrets"), &script).unwrap();
+    let made = Command::new("bash").arg(&script).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    folder
+}
+
+/// The environment of a service, with its secrets in that folder.
 fn environment(service: &Value, folder: &Path) -> BTreeMap<String, String> {
+    let files = composition()["secrets"].clone();
     let variables = service["environment"].as_object().unwrap().iter();
     let variables = variables.map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
     variables
@@ -53,8 +68,8 @@ fn environment(service: &Value, folder: &Path) -> BTreeMap<String, String> {
             Some(secret) => {
                 let given = service["secrets"].as_array().unwrap();
                 assert!(given.iter().any(|given| given == secret), "{name} reads the secret {secret}, which the service is not given");
-                let file = folder.join(secret);
-                std::fs::write(&file, "a secret\n").unwrap();
+                let file = folder.join(files[secret]["file"].as_str().unwrap().trim_start_matches("./"));
+                assert!(file.is_file(), "scripts/compose-secrets does not make {}", file.display());
                 (name, file.to_str().unwrap().to_owned())
             }
             None => (name, value),
@@ -64,9 +79,9 @@ fn environment(service: &Value, folder: &Path) -> BTreeMap<String, String> {
 
 /// The settings of a service, as the server itself reads them, and as `config check` finds them.
 fn settings(service: &str) -> Config {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = secrets();
     let environment = environment(&composition()["services"][service], folder.path());
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_nworkflow-state"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nworkflow-state"));
     let checked = command.args(["config", "check"]).env_clear().envs(&environment).current_dir(folder.path()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&checked.stdout), "ok\n", "{service}: {}", String::from_utf8_lossy(&checked.stderr));
     load(&Source { environment, ..Source::default() }).unwrap()
@@ -91,7 +106,7 @@ fn the_settings_of_the_composition_are_known_and_pass_their_check() {
 
 #[test]
 fn a_setting_that_does_not_exist_would_be_found() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = secrets();
     let mut service = composition()["services"]["server"].clone();
     service["environment"]["NWORKFLOW__SERVER__LISTN"] = json!("0.0.0.0:80");
     assert!(load(&Source { environment: environment(&service, folder.path()), ..Source::default() }).is_err());
@@ -113,7 +128,7 @@ fn every_container_has_few_rights_and_bounds() {
         }
         // Nothing that is secret stands in the file.
         for (variable, value) in service["environment"].as_object().into_iter().flatten() {
-            let is_secret = ["PASSWORD", "SECRET", "KEY"].iter().any(|word| variable.contains(word));
+            let is_secret = variable.split('_').any(|word| ["PASSWORD", "SECRET", "KEY"].contains(&word));
             assert!(!is_secret || value.as_str().unwrap().starts_with("/run/secrets/"), "{name}: {variable} is no file of a secret");
         }
         for secret in service["secrets"].as_array().into_iter().flatten() {
@@ -134,14 +149,24 @@ fn every_container_has_few_rights_and_bounds() {
 }
 
 #[test]
-fn each_secret_is_made_by_the_script() {
-    let script = text("scripts/compose-secrets");
-    for (name, secret) in composition()["secrets"].as_object().unwrap() {
-        let file = secret["file"].as_str().unwrap();
-        let file = file.strip_prefix("./secrets/").unwrap_or_else(|| panic!("{name} is not in secrets/: {file}"));
-        assert!(script.contains(file), "scripts/compose-secrets does not make {file}");
-    }
+fn each_secret_is_made_by_the_script_once_and_for_nobody_else() {
+    let folder = secrets();
+    let read = || {
+        let secrets = composition()["secrets"].as_object().unwrap().clone();
+        secrets
+            .into_iter()
+            .map(|(name, secret)| (name, std::fs::read(folder.path().join(secret["file"].as_str().unwrap())).unwrap()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let first = read();
+    assert!(first.values().all(|secret| secret.len() >= 48), "a secret is short");
+    assert_eq!(first.values().collect::<BTreeSet<_>>().len(), first.len(), "two secrets are the same");
+    let again = Command::new("bash").arg(folder.path().join("scripts/compose-secrets")).output().unwrap();
+    assert!(again.status.success() && read() == first, "what was there is made anew");
+    let mode = std::fs::metadata(folder.path().join("secrets")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "others may look into the folder");
     assert!(text(".gitignore").lines().any(|line| line == "/secrets"), "secrets could be committed");
+    assert!(text(".dockerignore").lines().any(|line| line == "*"), "secrets could be in the context of the build");
 }
 
 #[test]

@@ -442,6 +442,17 @@ fn assert_diagnosis(output: &Output, code: i32, lines: &[&str]) {
 }
 
 #[test]
+fn health_tells_by_its_exit_code_whether_the_server_is_ready() {
+    let place = Place::new();
+    let server = place.dev(&[]);
+    let listen = format!("server.listen={}", server.address());
+    let printed = assert_prints(&place.run(&["health", "--set", &listen]));
+    assert!(printed.contains(r#""status":"ready""#), "{printed}");
+    drop(server);
+    assert_fails(&place.run(&["health", "--set", &listen]), 1, &["is not ready"]);
+}
+
+#[test]
 fn doctor_finds_nothing_wrong_where_nothing_is() {
     let place = Place::new();
     let fresh = ["ok     configuration", "note   data directory", "note   embedded database", "note   issuers"];

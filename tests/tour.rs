@@ -38,7 +38,7 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 /// The programs of the tasks, by language, and what the page says that they print.
 fn tasks() -> (Vec<[String; 3]>, Vec<String>) {
     let blocks = blocks(&std::fs::read_to_string(PAGE).unwrap());
-    assert!(blocks.len() % 4 == 0 && blocks.len() >= 48, "{} blocks", blocks.len());
+    assert!(blocks.len().is_multiple_of(4) && blocks.len() >= 48, "{} blocks", blocks.len());
     let mut shown = Vec::new();
     let mut programs = Vec::new();
     for task in blocks.chunks(4) {

@@ -21,7 +21,7 @@ async fn an_issuer_without_keys_is_told_apart_by_its_reason() {
     };
     report(Behaviour::Serve).await.well(&["ok     issuer acme: 1 usable keys"]);
     report(Behaviour::Away).await.wrong("issuer acme", &["its keys cannot be fetched"], "Start the issuer");
-    report(Behaviour::Hang).await.wrong("issuer acme", &["no answer"], "Start the issuer");
+    report(Behaviour::Hang).await.wrong("issuer acme", &["its keys cannot be fetched"], "Start the issuer");
     report(Behaviour::Status(404)).await.wrong("issuer acme", &["status 404"], "https://HOST/realms/REALM");
     let other = json!({"issuer": "https://sso.example/realms/acme", "jwks_uri": issuer.jwks_url()}).to_string();
     let found = report(Behaviour::Discovery(other)).await;
@@ -60,7 +60,7 @@ async fn the_check_that_a_token_fails_is_named() {
     let (issuer, stranger) = (issuer().await, issuer().await);
     let good = || issuer.token().realm_roles(&["nworkflow-reader"]);
     let both = [stranger.issuer(), issuer.issuer()];
-    let foreign = SigningKey::rsa("rsa-1");
+    let foreign = SigningKey::rsa("foreign").named("rsa-1");
     let now = Clock::new().now().as_seconds();
     let cases: Vec<(&str, String, &[&str], &str)> = vec![
         ("token form", "abc".to_owned(), &["three parts"], "Copy the access token whole"),

@@ -62,7 +62,7 @@ fn refusal(address: &Address, action: &str, error: &RedisError) -> Diagnosis {
 fn advice(error: &RedisError, is_cluster: bool) -> String {
     let said = format!("{error:?} {error}").to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
-    if says(&["noperm", "no permissions", "acl failure"]) {
+    if says(&["noperm", "no permissions", "acl failure", "user executing the script"]) {
         return format!("Give its user all rights that the server needs: ACL SETUSER ... on >... {ACL_RULES}.");
     }
     if error.kind() == ErrorKind::AuthenticationFailed || says(&["noauth", "wrongpass", "authentication"]) {
