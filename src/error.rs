@@ -5,15 +5,13 @@
 //! and docs/errors.md (`make docs`) come from it; the operations that can answer it name it in their declaration (`http/routes`), and the API
 //! document follows.
 
-mod retry;
-
 use std::fmt;
 
 use crate::domain::document::{Fault, FaultKind, MAX_FAULTS};
 use crate::domain::tier::Tier;
 use crate::domain::version::Version;
 
-pub use retry::Retry;
+pub use crate::domain::retry::Retry;
 
 macro_rules! codes {
     ($($variant:ident = $name:literal, $status:literal, $title:literal, $retry:ident, $meaning:literal, $action:literal;)*) => {

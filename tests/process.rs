@@ -463,6 +463,15 @@ fn doctor_finds_nothing_wrong_where_nothing_is() {
     server.signal("TERM");
     server.wait_for_end();
     assert_diagnosis(&place.run(&["doctor"]), 0, &["ok     embedded database", "ok     data directory"]);
+    // A token of `dev` is looked at with the key of `dev`.
+    let token = assert_prints(&place.run(&["token", "--tenant", "acme", "--role", "nworkflow-reader"]));
+    let lines = [
+        "ok     token tenant: acme",
+        "ok     token permissions: the roles \"nworkflow-reader\" grant states:read",
+        "ok     token: accepted",
+    ];
+    assert_diagnosis(&place.run(&["doctor", "--token", &token]), 0, &lines);
+    assert_diagnosis(&Place::new().run(&["doctor", "--token", &token]), 1, &["WRONG  token: no issuer is known that could have made it"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod marking;
 pub mod page;
 pub mod patch;
 pub mod principal;
+pub mod retry;
 pub mod session;
 pub mod state;
 pub mod store_life;

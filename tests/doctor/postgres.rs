@@ -21,6 +21,16 @@ async fn a_database_that_is_ready_is_well() {
 }
 
 #[tokio::test]
+async fn a_folder_that_cannot_be_written_to_matters_without_a_database_only() {
+    // Nobody can make a file there, not even root.
+    let report = Doctor::new().set("DATA_DIR", "/proc").run().await;
+    report.wrong("data directory", &["nothing can be written to /proc"], "Let the server's user write there");
+    let database = TestDatabase::migrated().await;
+    let report = Doctor::new().set("DATA_DIR", "/proc").database(database.url(APP)).run().await;
+    report.well(&["note   data directory: /proc cannot be written to, and need not be"]);
+}
+
+#[tokio::test]
 async fn no_connection_is_told_apart_by_its_reason() {
     let nobody = Doctor::new().database("postgres://app:hunter2@127.0.0.1:1/state").run().await;
     nobody.wrong("postgresql", &["127.0.0.1:1/state does not answer", "refused"], "Start PostgreSQL, or correct host and port");

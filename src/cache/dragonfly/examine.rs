@@ -56,10 +56,10 @@ async fn use_once(address: &Address) -> Result<(String, Link), Diagnosis> {
 /// What was refused, why by the server's own words, and what to do about it.
 fn refusal(address: &Address, action: &str, error: &RedisError) -> Diagnosis {
     let detail = format!("{}: {action} failed: {error}", address.place());
-    Diagnosis::wrong(SUBJECT, detail).advise(advice(error, address.is_cluster()))
+    Diagnosis::wrong(SUBJECT, detail).advise(advice(error, address))
 }
 
-fn advice(error: &RedisError, is_cluster: bool) -> String {
+fn advice(error: &RedisError, address: &Address) -> String {
     let said = format!("{error:?} {error}").to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
     if says(&["noperm", "no permissions", "acl failure", "user executing the script"]) {
@@ -80,15 +80,18 @@ fn advice(error: &RedisError, is_cluster: bool) -> String {
     if says(&["cluster support disabled", "cluster mode", "cluster is disabled"]) {
         return "It is no cluster: unset dragonfly.cluster.".to_owned();
     }
-    if says(&["moved", "crossslot", "clusterdown"]) && !is_cluster {
+    if says(&["moved", "crossslot", "clusterdown"]) && !address.is_cluster() {
         return "It is a node of a cluster: set dragonfly.cluster, with some of the nodes in dragonfly.url.".to_owned();
     }
     if says(&["syntax error"]) {
         return "It is too old: use Dragonfly, Valkey 9, or Redis 7.".to_owned();
     }
-    "Start it, or correct host and port in dragonfly.url (or dragonfly.host and dragonfly.port). If it speaks TLS there, begin dragonfly.url with \
-     rediss://."
-        .to_owned()
+    let tls = if address.is_tls() {
+        "If it does not speak TLS there, begin dragonfly.url with redis://."
+    } else {
+        "If it speaks TLS there, begin dragonfly.url with rediss://."
+    };
+    format!("Start it, or correct host and port in dragonfly.url (or dragonfly.host and dragonfly.port). {tls}")
 }
 
 async fn settings(link: &Link, address: &Address, operation_limit: Duration) -> Result<Vec<Diagnosis>, RedisError> {

@@ -38,6 +38,9 @@ pub(super) fn examine(config: &Config) -> Diagnosis {
     // Only a write shows whether one is possible: read-only file systems and quotas have no permission bit.
     let probe = folder.join(format!(".nworkflow-doctor-{}", std::process::id()));
     if let Err(error) = fs::write(&probe, b"probe").and_then(|()| fs::remove_file(&probe)) {
+        if !config.database.is_embedded() {
+            return Diagnosis::note(SUBJECT, format!("{shown} cannot be written to, and need not be: the database is elsewhere"));
+        }
         return Diagnosis::wrong(SUBJECT, format!("nothing can be written to {shown}: {error}"))
             .advise("Let the server's user write there, or set data_dir to another folder.");
     }
