@@ -1,6 +1,6 @@
 # `make` or `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos fuzz check fmt lint doc openapi release-document
+.PHONY: help run test chaos fuzz check fmt lint doc docs openapi release-document
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 25
@@ -49,3 +49,7 @@ openapi: ## Writes the API document into openapi/
 
 release-document: openapi ## Makes this version's API document the one that later versions must stay compatible with
 	@scripts/release-document
+
+docs: ## Writes the pages of docs/ that are made from the code
+	@cargo run --locked --quiet -- docs configuration > docs/configuration.md
+	@cargo run --locked --quiet -- docs errors > docs/errors.md

@@ -75,6 +75,15 @@ impl StartError {
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::Auth(_) | Self::SecondTier(_) | Self::Postgres(OpenError::Configuration(_)))
     }
+
+    /// What to do about it, where the text does not say so itself.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Postgres(error) => error.advice(),
+            _ => None,
+        }
+    }
 }
 
 /// An error with the causes that its own text does not hold already.

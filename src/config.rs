@@ -1,6 +1,7 @@
 //! Settings: their names, types and validation. The defaults are in `config/default.toml` and nowhere else.
 
 mod load;
+mod reference;
 mod schema;
 mod secret;
 mod validate;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Source, load};
+pub use reference::reference;
 pub use secret::Secret;
 
 /// The text of `config/default.toml`.

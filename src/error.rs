@@ -1,8 +1,9 @@
 //! The one error of the services: what went wrong, under a stable code, in words for the client; and, apart from that, its cause for
 //! the log.
 //!
-//! **Adding a code:** add a line to the table below. Status, title and help page come from it; the operations that can answer it name
-//! it in their declaration (`http/routes`), and the API document follows.
+//! **Adding a code:** add a line to the table below: name, status, title, whether a retry is safe, what it means, what a client does. Its page
+//! and docs/errors.md (`make docs`) come from it; the operations that can answer it name it in their declaration (`http/routes`), and the API
+//! document follows.
 
 use std::fmt;
 
@@ -10,8 +11,10 @@ use crate::domain::document::{Fault, FaultKind, MAX_FAULTS};
 use crate::domain::tier::Source;
 use crate::domain::version::Version;
 
+pub use crate::domain::retry::Retry;
+
 macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $status:literal, $title:literal, $help:literal;)*) => {
+    ($($variant:ident = $name:literal, $status:literal, $title:literal, $retry:ident, $meaning:literal, $action:literal;)*) => {
         /// A stable error code: the member `code` of a problem and the last segment of its `type`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Code {
@@ -40,79 +43,91 @@ macro_rules! codes {
                 match self { $(Self::$variant => $title),* }
             }
 
-            /// What it means and what a client does about it.
+            /// What it means.
             #[must_use]
-            pub const fn help(self) -> &'static str {
-                match self { $(Self::$variant => $help),* }
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+
+            /// What a client does about it.
+            #[must_use]
+            pub const fn action(self) -> &'static str {
+                match self { $(Self::$variant => $action),* }
+            }
+
+            /// Whether it may send the request again.
+            #[must_use]
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$variant => Retry::$retry),* }
             }
         }
     };
 }
 
 codes! {
-    InvalidRequest = "invalid_request", 400, "The request is not HTTP", "The request line or a header is malformed, or two headers disagree about the length of the body. The connection is closed.";
-    InvalidJson = "invalid_json", 400, "The body is not valid JSON", "Send one JSON value in UTF-8 without a byte order mark. The detail names the byte at which the parser stopped.";
-    DuplicateMember = "duplicate_member", 400, "An object names a member twice", "Two readers of such an object may see two values, so it is refused. Send each member once.";
-    NulNotAllowed = "nul_not_allowed", 400, "A string holds the character U+0000", "The character cannot be stored. Remove it.";
-    LoneSurrogate = "lone_surrogate", 400, "A string holds half of a surrogate pair", "A \\u escape between D800 and DFFF means a character only as part of a pair. Send the pair or the character itself.";
-    UnknownMember = "unknown_member", 400, "The body has a member that the resource does not have", "The pointer names it. Members that the server sets (versions, times, owners) cannot be written.";
-    InvalidId = "invalid_id", 400, "An id does not follow its grammar", "Ids are 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and neither . nor .. are ids.";
-    InvalidName = "invalid_name", 400, "A name does not follow its grammar", "Names are 1 to 256 bytes of UTF-8 without control, bidirectional-control and zero-width characters; . and .. are not names. In a path, / travels as %2F.";
-    InvalidScope = "invalid_scope", 400, "The scope does not follow its grammar", "A scope is global, workflow:ID, session:ID, user:ID or user:me.";
-    InvalidParameter = "invalid_parameter", 400, "A query parameter has an impossible value", "The detail names the parameter and what it may be.";
-    InvalidCursor = "invalid_cursor", 400, "The cursor does not belong to this list", "A cursor fits the list, filter and tenant that it came from. Start again without a cursor.";
-    InvalidEtag = "invalid_etag", 400, "If-Match or If-None-Match cannot be read", "Send \"VERSION\", W/\"VERSION\", a list of them, or *.";
-    InvalidHeader = "invalid_header", 400, "A request header has an impossible value", "The detail names the header and what it may be.";
-    PreconditionNotAllowed = "precondition_not_allowed", 400, "A precondition makes no sense here", "The operation changes no single resource, so If-Match and If-None-Match cannot guard it.";
-    DuplicateName = "duplicate_name", 400, "A name is there twice", "A batch sets or deletes each name once.";
-    InvalidPath = "invalid_path", 400, "The path is not percent-encoded UTF-8", "Encode each path segment as UTF-8, percent-encoded.";
-    TokenMissing = "token_missing", 401, "No bearer token", "Send Authorization: Bearer TOKEN, once.";
-    TokenInvalid = "token_invalid", 401, "The token is not accepted", "The detail says which check failed. Get a token of a configured issuer, for this server's audience.";
-    TokenExpired = "token_expired", 401, "The token has expired", "Get a new token.";
-    TenantMissing = "tenant_missing", 401, "The token names no tenant", "The issuer must put the tenant into the token: the detail says where it was looked for.";
-    PermissionMissing = "permission_missing", 403, "A permission is missing", "The detail names the permission. Roles that hold it are configured under auth.roles.";
-    TenantForbidden = "tenant_forbidden", 403, "The token does not belong to the tenant", "X-Tenant-Id only selects among the organizations that the token names.";
-    RouteNotFound = "route_not_found", 404, "No such route", "The API document at /openapi.json lists all routes.";
-    StateNotFound = "state_not_found", 404, "No such state", "The execution has no state: it was never saved, or was deleted.";
-    VersionNotFound = "version_not_found", 404, "No such version", "The state never had this version, the version is a deletion, or it is no longer kept.";
-    ExecutionNotFound = "execution_not_found", 404, "No such execution", "The execution has no state, no history and no checkpoint.";
-    CheckpointNotFound = "checkpoint_not_found", 404, "No such checkpoint", "The execution has no checkpoint of this id.";
-    VariableNotFound = "variable_not_found", 404, "No such variable", "The scope has no variable of this name, or none that you may see.";
-    SessionNotFound = "session_not_found", 404, "No such session", "The session does not exist, has expired, or is not yours.";
-    ScopeNotFound = "scope_not_found", 404, "No such scope", "The scope does not exist or is not yours.";
-    ErrorNotFound = "error_not_found", 404, "No such error code", "The index at /errors lists all codes.";
-    MethodNotAllowed = "method_not_allowed", 405, "The route does not have this method", "The header Allow lists the methods.";
-    BodyTimeout = "body_timeout", 408, "The body did not arrive in time", "Send the whole body at once.";
-    Conflict = "conflict", 409, "Other writers were quicker each time", "Read the resource again and retry.";
-    CheckpointExists = "checkpoint_exists", 409, "The checkpoint id is taken", "Choose another id, or let the server make one.";
-    ExecutionExists = "execution_exists", 409, "The execution exists", "A fork begins a new execution: choose an id that has no state, no history and no checkpoint.";
-    SessionExists = "session_exists", 409, "The session id is taken", "Choose another id, or let the server make one.";
-    PatchTestFailed = "patch_test_failed", 409, "A test of the patch failed", "The detail names the operation. Read the resource again and decide anew.";
-    NotANumber = "not_a_number", 409, "The variable is not a number", "Only a variable whose value is a number can be incremented.";
-    IdempotencyInFlight = "idempotency_in_flight", 409, "A request with this Idempotency-Key is still running", "Retry after the time in Retry-After.";
-    PreconditionFailed = "precondition_failed", 412, "The precondition failed", "The member current_version is the version that the resource has; it is absent when the resource is.";
-    VersionNotReached = "version_not_reached", 412, "The store has no such recent version", "X-Min-Version asks for a version that was never written here.";
-    BodyTooLarge = "body_too_large", 413, "The body is too large", "The member limit is the greatest size in bytes.";
-    UriTooLong = "uri_too_long", 414, "The path and query are too long", "The member limit is the greatest size in bytes.";
-    UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported", "Send application/json in UTF-8, without Content-Encoding.";
-    InvalidType = "invalid_type", 422, "A member has the wrong type", "The pointer names the member and the detail the type.";
-    InvalidValue = "invalid_value", 422, "A member has an impossible value", "The pointer names the member and the detail what it may be.";
-    OutOfRange = "out_of_range", 422, "A number is out of range", "The pointer names the member and the detail its range.";
-    NumberOutOfRange = "number_out_of_range", 422, "A number cannot be represented", "Integers fit i64 or u64, other numbers f64: a reader would silently change anything else. Send such a number as a string.";
-    MissingMember = "missing_member", 422, "A required member is missing", "The pointer names it.";
-    DocumentTooDeep = "document_too_deep", 422, "The document nests too deep", "The member limit is the greatest depth.";
-    TooManyElements = "too_many_elements", 422, "An array or object has too many elements", "The pointer names it; the member limit is the greatest number.";
-    TextTooLong = "text_too_long", 422, "A text is too long", "The pointer names it; the member limit is the greatest size in bytes of UTF-8.";
-    IdempotencyKeyReused = "idempotency_key_reused", 422, "The Idempotency-Key was used for another request", "A key stands for one request: method, path, query, content type, preconditions and body. Use a new key.";
-    SecretsNotConfigured = "secrets_not_configured", 422, "Secret variables are not configured", "The server has no encryption key, so it refuses to keep secrets.";
-    PatchNotApplicable = "patch_not_applicable", 422, "The patch cannot be applied", "The detail names the operation and why. Nothing was changed.";
-    HeadersTooLarge = "headers_too_large", 431, "The request headers are too large", "The member limit is the greatest size in bytes of all headers together.";
-    Internal = "internal", 500, "Something went wrong in the server", "Retry; if it stays, tell the operator the request id.";
-    StoreUnavailable = "store_unavailable", 503, "The database does not answer", "Nothing was written. Retry after the time in Retry-After.";
-    OutcomeUnknown = "outcome_unknown", 503, "It is unknown whether the write happened", "The connection to the database broke during the commit. Send the request again with the same Idempotency-Key, or read the resource.";
-    Overloaded = "overloaded", 503, "The server has too much to do", "Nothing was done. Retry after the time in Retry-After.";
-    ShuttingDown = "shutting_down", 503, "The server is shutting down", "Nothing was done. Retry: another server answers.";
-    DeadlineExceeded = "deadline_exceeded", 504, "The deadline passed", "A read had no effect; a write may still complete. Send it again with the same Idempotency-Key.";
+    InvalidRequest = "invalid_request", 400, "The request is not HTTP", Changed, "The request line or a header is malformed, or two headers disagree about the length of the body. The connection is closed.", "Correct the client or the proxy before it.";
+    InvalidJson = "invalid_json", 400, "The body is not valid JSON", Changed, "The body is not one JSON value in UTF-8 without a byte order mark. The detail names the byte at which the parser stopped.", "Send valid JSON.";
+    DuplicateMember = "duplicate_member", 400, "An object names a member twice", Changed, "Two readers of such an object may see two values, so it is refused.", "Send each member once.";
+    NulNotAllowed = "nul_not_allowed", 400, "A string holds the character U+0000", Changed, "The character cannot be stored.", "Remove it.";
+    LoneSurrogate = "lone_surrogate", 400, "A string holds half of a surrogate pair", Changed, "A \\u escape between D800 and DFFF means a character only as part of a pair.", "Send the pair or the character itself.";
+    UnknownMember = "unknown_member", 400, "The body has a member that the resource does not have", Changed, "The pointer names it. Members that the server sets (versions, times, owners) cannot be written.", "Leave it out, or correct its name.";
+    InvalidId = "invalid_id", 400, "An id does not follow its grammar", Changed, "Ids are 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and neither . nor .. are ids.", "Send another id.";
+    InvalidName = "invalid_name", 400, "A name does not follow its grammar", Changed, "Names are 1 to 256 bytes of UTF-8 without control, bidirectional-control and zero-width characters; . and .. are not names.", "Send another name. In a path, / travels as %2F.";
+    InvalidScope = "invalid_scope", 400, "The scope does not follow its grammar", Changed, "A scope is global, workflow:ID, session:ID, user:ID or user:me.", "Send one of these.";
+    InvalidParameter = "invalid_parameter", 400, "A query parameter has an impossible value", Changed, "The detail names the parameter and what it may be.", "Correct the parameter.";
+    InvalidCursor = "invalid_cursor", 400, "The cursor does not belong to this list", Changed, "A cursor fits the list, filter and tenant that it came from.", "Start again without a cursor.";
+    InvalidEtag = "invalid_etag", 400, "If-Match or If-None-Match cannot be read", Changed, "An entity tag is \"VERSION\" or W/\"VERSION\".", "Send a tag as the header ETag had it, a list of them, or *.";
+    InvalidHeader = "invalid_header", 400, "A request header has an impossible value", Changed, "The detail names the header and what it may be.", "Correct the header.";
+    PreconditionNotAllowed = "precondition_not_allowed", 400, "A precondition makes no sense here", Changed, "The operation changes no single resource, so If-Match and If-None-Match cannot guard it.", "Leave the header out; a batch takes if_versions.";
+    DuplicateName = "duplicate_name", 400, "A name is there twice", Changed, "A batch sets or deletes each name once.", "Send each name once.";
+    InvalidPath = "invalid_path", 400, "The path is not percent-encoded UTF-8", Changed, "A path is UTF-8, percent-encoded.", "Encode each segment of the path by itself.";
+    TokenMissing = "token_missing", 401, "No bearer token", Changed, "The request has no header Authorization with a bearer token.", "Send Authorization: Bearer TOKEN, once.";
+    TokenInvalid = "token_invalid", 401, "The token is not accepted", Changed, "The detail says which check of the token failed.", "Get an access token of a configured issuer, for this server's audience. For the operator: nworkflow-state doctor --token-file FILE shows every check.";
+    TokenExpired = "token_expired", 401, "The token has expired", Changed, "The time in the token's claim exp has passed.", "Get a new token and send the request again.";
+    TenantMissing = "tenant_missing", 401, "The token names no tenant", Changed, "The token is good, but names no tenant: the detail says where it was looked for.", "Have the issuer put the tenant into the token.";
+    PermissionMissing = "permission_missing", 403, "A permission is missing", Changed, "The detail names the permission. Roles that hold it are configured under auth.roles.", "Ask for a role that holds it, and get a new token.";
+    TenantForbidden = "tenant_forbidden", 403, "The token does not belong to the tenant", Changed, "X-Tenant-Id only selects among the organizations that the token names.", "Leave the header out, or name one of them.";
+    RouteNotFound = "route_not_found", 404, "No such route", Changed, "No route of the server has this path.", "Look the path up in the document at /openapi.json.";
+    StateNotFound = "state_not_found", 404, "No such state", Changed, "The execution has no state: it was never saved, or was deleted.", "Save it, or go on without it.";
+    VersionNotFound = "version_not_found", 404, "No such version", Changed, "The state never had this version, the version is a deletion, or it is no longer kept.", "Ask the history which versions there are.";
+    ExecutionNotFound = "execution_not_found", 404, "No such execution", Changed, "The execution has no state, no history and no checkpoint.", "Correct the ids, or go on without it.";
+    CheckpointNotFound = "checkpoint_not_found", 404, "No such checkpoint", Changed, "The execution has no checkpoint of this id.", "Ask the list of checkpoints which there are.";
+    VariableNotFound = "variable_not_found", 404, "No such variable", Changed, "The scope has no variable of this name, or none that you may see.", "Set it, or go on without it.";
+    SessionNotFound = "session_not_found", 404, "No such session", Changed, "The session does not exist, has expired, or is not yours; which of these is not told.", "Begin a new session.";
+    ScopeNotFound = "scope_not_found", 404, "No such scope", Changed, "The scope does not exist or is not yours; which of these is not told.", "Correct the scope.";
+    ErrorNotFound = "error_not_found", 404, "No such error code", Changed, "There is no error code of this name.", "The index at /errors lists all codes.";
+    MethodNotAllowed = "method_not_allowed", 405, "The route does not have this method", Changed, "The header Allow lists the methods of the route.", "Use one of them.";
+    BodyTimeout = "body_timeout", 408, "The body did not arrive in time", Safe, "The body was announced and did not come within the server's time. Nothing was written.", "Send the whole body at once.";
+    Conflict = "conflict", 409, "Other writers were quicker each time", Safe, "A patch without If-Match was tried five times, and each time another writer had changed the resource meanwhile. Nothing was written.", "Send it again, after a pause that grows and varies.";
+    CheckpointExists = "checkpoint_exists", 409, "The checkpoint id is taken", Changed, "The execution has a checkpoint of this id, and checkpoints do not change.", "Choose another id, or let the server make one.";
+    ExecutionExists = "execution_exists", 409, "The execution exists", Changed, "A fork begins a new execution, and this one has a state, a history or a checkpoint.", "Choose another id.";
+    SessionExists = "session_exists", 409, "The session id is taken", Changed, "A live session has this id.", "Choose another id, or let the server make one.";
+    PatchTestFailed = "patch_test_failed", 409, "A test of the patch failed", AfterReading, "The detail names the operation of the patch. Nothing was written.", "Read the resource again and decide anew.";
+    NotANumber = "not_a_number", 409, "The variable is not a number", Changed, "Only a variable whose value is a number can be incremented.", "Set it to a number first.";
+    IdempotencyInFlight = "idempotency_in_flight", 409, "A request with this Idempotency-Key is still running", Safe, "A request with the same key is at work, and this one waited for it in vain.", "Send the same request again after the time in Retry-After: it is answered as the first one was.";
+    PreconditionFailed = "precondition_failed", 412, "The precondition failed", AfterReading, "The member current_version is the version that the resource has; it is absent when the resource is. Nothing was written.", "Read the resource again, make the change on what it is now, and send that with its new entity tag.";
+    VersionNotReached = "version_not_reached", 412, "The store has no such recent version", Safe, "X-Min-Version asks for a version that the store does not have. It was never written here, or not yet.", "Send it again a moment later; when it stays, the version comes from another store.";
+    BodyTooLarge = "body_too_large", 413, "The body is too large", Changed, "The member limit is the greatest size in bytes.", "Send less, or have the operator raise the limit.";
+    UriTooLong = "uri_too_long", 414, "The path and query are too long", Changed, "The member limit is the greatest size in bytes.", "Send fewer or shorter parameters.";
+    UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported", Changed, "Bodies are application/json in UTF-8, without Content-Encoding; the header Accept-Patch lists the media types of patches.", "Send one of these.";
+    InvalidType = "invalid_type", 422, "A member has the wrong type", Changed, "The pointer names the member and the detail the type.", "Send a value of this type.";
+    InvalidValue = "invalid_value", 422, "A member has an impossible value", Changed, "The pointer names the member and the detail what it may be.", "Send one of the possible values.";
+    OutOfRange = "out_of_range", 422, "A number is out of range", Changed, "The pointer names the member and the detail its range.", "Send a number within it.";
+    NumberOutOfRange = "number_out_of_range", 422, "A number cannot be represented", Changed, "Integers fit i64 or u64, other numbers f64: a reader would silently change anything else.", "Send such a number as a string.";
+    MissingMember = "missing_member", 422, "A required member is missing", Changed, "The pointer names it.", "Send the member.";
+    DocumentTooDeep = "document_too_deep", 422, "The document nests too deep", Changed, "The member limit is the greatest depth.", "Send a flatter document.";
+    TooManyElements = "too_many_elements", 422, "An array or object has too many elements", Changed, "The pointer names it; the member limit is the greatest number.", "Send fewer, in several requests where that is possible.";
+    TextTooLong = "text_too_long", 422, "A text is too long", Changed, "The pointer names it; the member limit is the greatest size in bytes of UTF-8.", "Send a shorter text.";
+    IdempotencyKeyReused = "idempotency_key_reused", 422, "The Idempotency-Key was used for another request", Changed, "A key stands for one request: method, path, query, content type, preconditions and body. This request differs from the one that the key was used for in the last 24 hours.", "Use a new key for each new request.";
+    SecretsNotConfigured = "secrets_not_configured", 422, "Secret variables are not configured", Changed, "The server has no encryption key, so it refuses to keep secrets.", "Have the operator configure one, or keep the value elsewhere.";
+    PatchNotApplicable = "patch_not_applicable", 422, "The patch cannot be applied", Changed, "The detail names the operation of the patch and why. Nothing was written.", "Read the resource and correct the patch.";
+    HeadersTooLarge = "headers_too_large", 431, "The request headers are too large", Changed, "The member limit is the greatest size in bytes of all headers together.", "Send fewer or shorter headers; a token that is too long needs fewer roles in it.";
+    Internal = "internal", 500, "Something went wrong in the server", WithKey, "The server has a defect, or its surroundings have. A write may have happened.", "Send it again, a write with the same Idempotency-Key; if it stays, tell the operator the request id.";
+    StoreUnavailable = "store_unavailable", 503, "The database does not answer", Safe, "The database does not answer. Nothing was written.", "Send it again after the time in Retry-After, then with pauses that grow and vary.";
+    OutcomeUnknown = "outcome_unknown", 503, "It is unknown whether the write happened", WithKey, "The connection to the database broke during the commit: whether the write happened is not known.", "Send it again with the same Idempotency-Key, or read the resource.";
+    Overloaded = "overloaded", 503, "The server has too much to do", Safe, "The server has too much to do. Nothing was written.", "Send it again after the time in Retry-After, then with pauses that grow and vary.";
+    ShuttingDown = "shutting_down", 503, "The server is shutting down", Safe, "The server takes no new requests. Nothing was written.", "Send it again: another server answers, or this one when it is back.";
+    DeadlineExceeded = "deadline_exceeded", 504, "The deadline passed", WithKey, "A read had no effect; a write may still complete.", "Send it again with the same Idempotency-Key, or read the resource.";
 }
 
 impl Code {
@@ -314,7 +329,7 @@ mod tests {
         let names: std::collections::HashSet<&str> = Code::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         assert!(Code::ALL.is_sorted_by_key(|code| code.status()));
-        assert!(Code::ALL.iter().all(|code| code.help().ends_with('.') && !code.title().ends_with('.')));
+        assert!(Code::ALL.iter().all(|code| code.meaning().ends_with('.') && code.action().ends_with('.') && !code.title().ends_with('.')));
     }
 
     #[test]

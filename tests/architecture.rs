@@ -166,7 +166,15 @@ fn both_stores_have_the_same_migrations() {
 
 #[test]
 fn paths_in_the_documents_exist() {
-    for document in ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md"] {
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/ARCHITECTURE.md",
+        "docs/api.md",
+        "docs/configuration.md",
+        "docs/errors.md",
+        "docs/operation.md",
+    ] {
         let text = fs::read_to_string(root().join(document)).unwrap_or_else(|_| panic!("{document} is missing"));
         // Relative links of Markdown: `](path)`, without anchors and addresses.
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

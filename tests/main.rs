@@ -20,9 +20,13 @@ mod cluster;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod container;
+#[cfg(test)]
 mod contract;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod fuzz_corpus;
 #[cfg(test)]
@@ -46,6 +50,10 @@ mod process;
 #[cfg(test)]
 mod readme;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod sqlite;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tour;

@@ -459,6 +459,17 @@ fn assert_diagnosis(output: &Output, code: i32, lines: &[&str]) {
 }
 
 #[test]
+fn health_tells_by_its_exit_code_whether_the_server_is_ready() {
+    let place = Place::new();
+    let server = place.dev(&[]);
+    let listen = format!("server.listen={}", server.address());
+    let printed = assert_prints(&place.run(&["health", "--set", &listen]));
+    assert!(printed.contains(r#""status":"ready""#), "{printed}");
+    drop(server);
+    assert_fails(&place.run(&["health", "--set", &listen]), 1, &["is not ready"]);
+}
+
+#[test]
 fn doctor_finds_nothing_wrong_where_nothing_is() {
     let place = Place::new();
     let fresh = ["ok     configuration", "note   data directory", "note   embedded database", "note   issuers"];
@@ -469,6 +480,15 @@ fn doctor_finds_nothing_wrong_where_nothing_is() {
     server.signal("TERM");
     server.wait_for_end();
     assert_diagnosis(&place.run(&["doctor"]), 0, &["ok     embedded database", "ok     data directory"]);
+    // A token of `dev` is looked at with the key of `dev`.
+    let token = assert_prints(&place.run(&["token", "--tenant", "acme", "--role", "nworkflow-reader"]));
+    let lines = [
+        "ok     token tenant: acme",
+        "ok     token permissions: the roles \"nworkflow-reader\" grant states:read",
+        "ok     token: accepted",
+    ];
+    assert_diagnosis(&place.run(&["doctor", "--token", &token]), 0, &lines);
+    assert_diagnosis(&Place::new().run(&["doctor", "--token", &token]), 1, &["WRONG  token: no issuer is known that could have made it"]);
 }
 
 #[test]

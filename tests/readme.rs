@@ -19,7 +19,7 @@ fn blocks() -> Vec<(String, String)> {
 }
 
 /// What changes from run to run or from store to store: times, ids, cursors, figures, and which cache answered.
-fn mask(text: &str) -> String {
+pub(crate) fn mask(text: &str) -> String {
     text.lines().map(mask_line).collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::process::{self, MetricsPort, Server};
-use super::{Failure, Result, block_on, print, settings};
+use super::{Failure, Result, block_on, loopback_client, print, settings};
 use crate::app::AppOptions;
 use crate::domain::clock::Clock;
 use crate::http::auth::{DevelopmentClaims, DevelopmentIssuer};
@@ -58,16 +58,6 @@ async fn wait_until_ready(address: SocketAddr) -> Result<()> {
         tokio::time::sleep(READINESS_PAUSE).await;
     }
     Err(Failure::Other(format!("the server does not become ready: {last}")))
-}
-
-/// A client for this machine: without proxies, and without certificates, which a minimal image may not have.
-fn loopback_client() -> Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .timeout(Duration::from_secs(5))
-        .build()
-        .map_err(|error| Failure::Other(format!("no HTTP client can be made: {error}")))
 }
 
 /// Each command works in a fresh shell, so each carries the token.

@@ -5,7 +5,9 @@
 
 mod config;
 mod dev;
+mod docs;
 mod doctor;
+mod health;
 mod migrate;
 mod openapi;
 mod process;
@@ -17,6 +19,7 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -50,8 +53,13 @@ enum Command {
     Openapi(openapi::Arguments),
     /// Prints or checks the settings that are in force
     Config(config::Arguments),
-    /// Says in words what is wrong with the settings, the database, the issuers and the data directory
-    Doctor,
+    /// Says in words what is wrong with the settings, the database, the second cache tier, the issuers, and a token
+    Doctor(doctor::Arguments),
+    /// Says whether the server on this machine is ready, by its exit code: for health checks of containers
+    Health,
+    /// Prints a page of the documentation that is made from the code
+    #[command(hide = true)]
+    Docs(docs::Arguments),
 }
 
 /// Why a command failed: a sentence for the standard error stream.
@@ -97,7 +105,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Migrate(arguments) => migrate::run(settings, &arguments),
         Command::Openapi(arguments) => openapi::run(&arguments),
         Command::Config(arguments) => config::run(settings, &arguments),
-        Command::Doctor => doctor::run(settings),
+        Command::Doctor(arguments) => doctor::run(settings, &arguments),
+        Command::Health => health::run(settings),
+        Command::Docs(arguments) => docs::run(&arguments),
     };
     match result {
         Ok(code) => code,
@@ -121,6 +131,16 @@ fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A client for this machine: without proxies, and without certificates, which a minimal image may not have.
+fn loopback_client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .timeout(Duration::from_secs(5))
+        .build()
+        .map_err(|error| Failure::Other(format!("no HTTP client can be made: {error}")))
 }
 
 /// Runs a future on a runtime of its own. What still runs when it returns is left behind: the process is about to end, and a thread that

@@ -124,6 +124,18 @@ impl Schema {
         Some(Kind::of(value).map_or(Entry::Section, Entry::Setting))
     }
 
+    /// The default value of a setting; of an issuer's what it is when it is left out.
+    pub(super) fn default(&self, path: &[String]) -> Option<Value> {
+        if let [auth, issuers, _, key] = path
+            && auth == "auth"
+            && issuers == "issuers"
+        {
+            return self.issuer.get(key).cloned();
+        }
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.defaults.get(first)?, |value, key| value.get(key)).cloned()
+    }
+
     /// The known name that is most like the given one, if one is alike enough to be what was meant.
     pub(super) fn nearest(&self, path: &[String]) -> Option<Vec<String>> {
         let wanted = path.join(".");

@@ -1,5 +1,6 @@
 //! What settings must be together and within which bounds, beyond their types.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ const MAX_MILLISECONDS: u64 = 86_400_000;
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 /// Least and most bytes of the local cache tier: some entries, and more than any machine has.
 const LOCAL_BYTES: [usize; 2] = [64 * 1024, 1 << 44];
+/// Greatest number of a Redis database that any server can be configured to have.
+const MAX_DATABASE: u32 = 0x7FFF_FFFF;
+/// Rarest sample of cached answers.
+const MAX_SAMPLE_EVERY: u64 = 1_000_000_000;
 /// Length of the encryption key, in bytes.
 const KEY_BYTES: usize = 32;
 
@@ -41,9 +46,18 @@ impl Problem {
 
 /// Everything that is wrong, in the order of the settings.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    check(config).found
+}
+
+/// The least and the greatest value of each number, by the setting's dotted name, while the others are as given.
+pub(super) fn bounds(config: &Config) -> BTreeMap<String, [String; 2]> {
+    check(config).bounds
+}
+
+fn check(config: &Config) -> Problems {
     let mut found = Problems::default();
     if config.data_dir.as_os_str().is_empty() {
-        found.0.push(Problem { path: "data_dir".to_owned(), message: "data_dir must name a folder".to_owned() });
+        found.found.push(Problem { path: "data_dir".to_owned(), message: "data_dir must name a folder".to_owned() });
     }
     server(&config.server, &mut found);
     database(&config.database, &mut found);
@@ -55,19 +69,24 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     jobs(config, &mut found);
     limits(&config.limits, &mut found);
     log_level(&config.log.level, &mut found);
-    found.0
+    found
 }
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+struct Problems {
+    found: Vec<Problem>,
+    /// What each number was compared with, for the documentation: it cannot say anything else than what is checked.
+    bounds: BTreeMap<String, [String; 2]>,
+}
 
 impl Problems {
     /// Records that the setting (`path`) is wrong; the message goes on after its name.
     fn add(&mut self, path: &str, message: impl AsRef<str>) {
-        self.0.push(Problem { path: path.to_owned(), message: format!("{path} {}", message.as_ref()) });
+        self.found.push(Problem { path: path.to_owned(), message: format!("{path} {}", message.as_ref()) });
     }
 
     fn range<T: PartialOrd + std::fmt::Display>(&mut self, path: &str, value: T, least: T, most: T) {
+        self.bounds.insert(path.to_owned(), [least.to_string(), most.to_string()]);
         if value < least || value > most {
             self.add(path, format!("must be between {least} and {most}, and is {value}"));
         }
@@ -92,9 +111,7 @@ impl Problems {
                 );
             }
         }
-        if !host.is_empty() && port == 0 {
-            self.add(&format!("{section}.port"), "must not be 0");
-        }
+        self.range(&format!("{section}.port"), port, 1, u16::MAX);
     }
 
     fn scheme(&mut self, path: &str, schemes: [&str; 2], url: &Secret) {
@@ -177,6 +194,7 @@ fn dragonfly(dragonfly: &DragonflyConfig, found: &mut Problems) {
     if dragonfly.cluster && dragonfly.db != 0 {
         found.add("dragonfly.db", "must be 0 with dragonfly.cluster, which has one database only");
     }
+    found.range("dragonfly.db", dragonfly.db, 0, MAX_DATABASE);
     found.range("dragonfly.connections", dragonfly.connections, 1, 64);
     for (name, time) in [
         ("operation_timeout_ms", dragonfly.operation_timeout_ms),
@@ -259,6 +277,7 @@ fn cache(cache: &CacheConfig, found: &mut Problems) {
     found.time("cache.negative_ttl_ms", cache.negative_ttl_ms);
     found.time("cache.floor_ms", cache.floor_ms);
     found.range("cache.floor_entries", cache.floor_entries, 1, 16 * 1024 * 1024);
+    found.range("cache.sample_every", cache.sample_every, 0, MAX_SAMPLE_EVERY);
 }
 
 /// A statement that began before the first step of a removal must have ended before the second one.

@@ -311,7 +311,7 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
         let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.name(), code.title())).collect();
         let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
         let example = codes.first().map(|code| {
-            json!({"type": format!("/errors/{}", code.name()), "title": code.title(), "status": status, "detail": code.help(), "instance": path,
+            json!({"type": format!("/errors/{}", code.name()), "title": code.title(), "status": status, "detail": code.meaning(), "instance": path,
                    "code": code.name(), "request_id": "0199b2f5-6a4e-7cc1-b0a5-3f6d2f0a9c11"})
         });
         let mut headers =

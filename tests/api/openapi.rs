@@ -286,9 +286,14 @@ async fn the_server_serves_its_own_document(app: TestApp) {
     anyone.get("/docs/swagger-ui-bundle.js").unchecked().send().await.expect(200);
     for code in Code::ALL {
         let page = anyone.get(&format!("/errors/{}", code.name())).send().await.expect(200);
-        assert!(page.text().contains(code.title()) && page.text().contains(code.name()));
+        // The same as docs/errors.md, which is made from the same table.
+        for says in [code.title(), code.name(), code.meaning(), code.action(), code.retry().sentence()] {
+            assert!(page.text().contains(says), "{}: {says}", code.name());
+        }
     }
-    assert!(anyone.get("/errors").send().await.expect(200).text().contains("state_not_found"));
+    let index = anyone.get("/errors").send().await.expect(200).text().to_owned();
+    assert!(Code::ALL.iter().all(|code| index.contains(&format!("\"/errors/{}\"", code.name()))));
+    assert_eq!(index.matches("href=").count(), Code::ALL.len());
     let limits = anyone.get("/limits").send().await.expect(200).json();
     assert_eq!((&limits["state_body_bytes"], &limits["depth"]), (&8_388_608.into(), &64.into()));
     // On the API's own port the metrics want a token.

@@ -45,6 +45,11 @@ impl Cluster {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Who may connect from where, and how they prove it, from the next reload on.
+    pub(crate) fn set_host_rules(&self, rules: &str) {
+        std::fs::write(self.data().join("pg_hba.conf"), rules).unwrap();
+    }
+
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }

@@ -144,6 +144,11 @@ impl Address {
         self.cluster
     }
 
+    /// Whether TLS is spoken with it.
+    pub(super) fn is_tls(&self) -> bool {
+        self.servers.iter().any(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }))
+    }
+
     fn client(&self, number: usize) -> RedisResult<Client> {
         Client::open(self.servers.get(number).cloned().ok_or_else(silent)?)
     }

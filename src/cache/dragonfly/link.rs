@@ -141,6 +141,13 @@ impl Link {
         Ok(lives.join("|"))
     }
 
+    /// A section of INFO of every server.
+    pub(super) async fn info(&self, section: &str) -> RedisResult<Vec<String>> {
+        let mut info = redis::cmd("INFO");
+        info.arg(section);
+        self.everywhere(info).await?.into_iter().map(|text| Ok(String::from_redis_value(text)?)).collect()
+    }
+
     /// What the server is, by its own word.
     pub(super) async fn version(&self) -> RedisResult<String> {
         let mut info = redis::cmd("INFO");

@@ -23,7 +23,7 @@ use tokio::sync::{Notify, watch};
 
 use self::breaker::Breaker;
 pub use self::connect::Address;
-pub use self::examine::examine;
+pub use self::examine::{ACL_RULES, examine};
 use self::link::Link;
 pub(super) use self::operations::Lookup;
 use self::recent::Recent;

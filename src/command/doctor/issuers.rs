@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Finding, Findings};
 use crate::config::{AuthConfig, Config, IssuerConfig};
 use crate::domain::clock::Clock;
-use crate::http::auth::{Authenticator, IssuerStatus};
+use crate::domain::diagnosis::{Diagnosis, Verdict};
+use crate::http::auth::{Authenticator, DevelopmentIssuer, IssuerStatus};
 use crate::lifecycle::Lifecycle;
 
 /// The pause between two looks at the keys.
@@ -14,26 +14,48 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Time beyond that of one fetch.
 const SLACK: Duration = Duration::from_secs(1);
 
-pub(super) async fn examine(config: &Config) -> Findings {
-    if config.auth.issuers.is_empty() {
-        let note = "none is configured: `dev` runs with its own, `serve` does not start".to_owned();
-        return vec![("issuers".to_owned(), Finding::Note(note))];
-    }
+/// Looks at the issuers and, when there is one, at a token.
+pub(super) async fn examine(config: &Config, token: Option<&str>) -> Vec<Diagnosis> {
     let lifecycle = Lifecycle::new();
-    let statuses = match Authenticator::new(&config.auth, None, Clock::new(), &lifecycle) {
-        Ok(authenticator) => settled(&authenticator, &config.auth).await,
-        Err(error) => return vec![("issuers".to_owned(), Finding::Wrong(error.to_string()))],
-    };
-    lifecycle.stop();
-    let mut findings = Findings::new();
-    for status in statuses {
-        let mut finding = keys_finding(&status);
-        if let (Finding::Fine(detail), Some(issuer)) = (&finding, config.auth.issuers.get(&status.name)) {
-            finding = clock_finding(detail, issuer, &config.auth).await;
+    let mut found = Vec::new();
+    let mut development = None;
+    if config.auth.issuers.is_empty() {
+        found.push(Diagnosis::note("issuers", "none is configured: `dev` runs with its own, `serve` does not start"));
+        development = token.and_then(|_| DevelopmentIssuer::load(&config.data_dir).ok());
+        if development.is_none() {
+            let advice =
+                "Set auth.issuers.NAME.issuer, .audience and .tenant, or start `nworkflow-state dev` once with this data directory.";
+            found.extend(token.map(|_| Diagnosis::wrong("token", "no issuer is known that could have made it").advise(advice)));
+            return found;
         }
-        findings.push((format!("issuer {}", status.name), finding));
     }
-    findings
+    let is_development = development.is_some();
+    match Authenticator::new(&config.auth, development, Clock::new(), &lifecycle) {
+        Err(error) => found.push(Diagnosis::wrong("issuers", error.to_string())),
+        Ok(authenticator) => {
+            let statuses = settled(&authenticator, &config.auth).await;
+            if !is_development {
+                found.extend(issuers(config, &statuses).await);
+            }
+            if let Some(token) = token {
+                found.extend(authenticator.explain(token).await);
+            }
+        }
+    }
+    lifecycle.stop();
+    found
+}
+
+async fn issuers(config: &Config, statuses: &[IssuerStatus]) -> Vec<Diagnosis> {
+    let mut found = Vec::new();
+    for status in statuses {
+        let mut finding = keys_finding(status);
+        if let (Verdict::Fine, Some(issuer)) = (finding.verdict, config.auth.issuers.get(&status.name)) {
+            finding = clock_finding(finding, issuer, &config.auth).await;
+        }
+        found.push(finding);
+    }
+    found
 }
 
 /// The keys' state once each first fetch has ended, well or not.
@@ -50,25 +72,60 @@ async fn settled(authenticator: &Authenticator, config: &AuthConfig) -> Vec<Issu
     }
 }
 
-fn keys_finding(status: &IssuerStatus) -> Finding {
+fn keys_finding(status: &IssuerStatus) -> Diagnosis {
+    let subject = format!("issuer {}", status.name);
     match (&status.failure, status.keys) {
-        (Some(failure), _) => Finding::Wrong(format!("its keys cannot be fetched: {failure}")),
-        (None, 0) => Finding::Wrong("its keys did not come in time".to_owned()),
-        (None, keys) => Finding::Fine(format!("{keys} usable keys")),
+        (Some(failure), _) => {
+            Diagnosis::wrong(subject, format!("its keys cannot be fetched: {failure}")).advise(advice(failure, &status.name))
+        }
+        (None, 0) => Diagnosis::wrong(subject, "its keys did not come in time")
+            .advise("See that the issuer answers from this machine, or raise auth.jwks_timeout_ms."),
+        (None, keys) => Diagnosis::fine(subject, format!("{keys} usable keys")),
     }
 }
 
+fn advice(failure: &str, name: &str) -> String {
+    let says = |words: &[&str]| words.iter().any(|word| failure.contains(word));
+    if says(&["not of the issuer"]) {
+        return format!(
+            "Set auth.issuers.{name}.issuer to what the issuer calls itself, byte for byte (Keycloak: its setting hostname decides). If this machine reaches \
+             it by another name, set auth.issuers.{name}.jwks_url too."
+        );
+    }
+    if says(&["no usable key"]) {
+        return "Have the issuer publish a key for signatures with RS256, PS256, ES256, ES384 or EdDSA; keys for encryption, secret ones and those \
+                without an id do not count."
+            .to_owned();
+    }
+    if says(&["status 404", "is not a JSON object", "has no array keys", "discovery document", "key set"]) {
+        return format!(
+            "Correct auth.issuers.{name}.issuer or .jwks_url: what answers there is no issuer. Keycloak's is https://HOST/realms/REALM, with the name of the \
+             realm as it was written, and its keys are below that at /protocol/openid-connect/certs."
+        );
+    }
+    if says(&["certificate", "UnknownIssuer"]) {
+        return "Have the system know the authority that signed the issuer's certificate: its bundle, or the environment variable SSL_CERT_FILE."
+            .to_owned();
+    }
+    "Start the issuer, or see that this machine may reach it: name, port, firewall, and HTTPS_PROXY in the environment.".to_owned()
+}
+
 /// Compares the issuer's clock, as its answer's head shows it, with ours: beyond the leeway fresh tokens look as if of the future.
-async fn clock_finding(detail: &str, issuer: &IssuerConfig, config: &AuthConfig) -> Finding {
+async fn clock_finding(keys: Diagnosis, issuer: &IssuerConfig, config: &AuthConfig) -> Diagnosis {
+    let Diagnosis { subject, detail, .. } = keys;
     match skew_seconds(issuer, config).await {
-        Some(skew) if skew.unsigned_abs() > config.leeway_seconds => Finding::Wrong(format!(
-            "{detail}, but its clock is {} s {} ours, more than auth.leeway_seconds ({}): set both clocks by NTP",
-            skew.unsigned_abs(),
-            if skew > 0 { "before" } else { "behind" },
-            config.leeway_seconds
-        )),
-        Some(_) => Finding::Fine(format!("{detail}, and its clock agrees with ours")),
-        None => Finding::Fine(format!("{detail}; it does not tell its time")),
+        Some(skew) if skew.unsigned_abs() > config.leeway_seconds => Diagnosis::wrong(
+            subject,
+            format!(
+                "{detail}, but its clock is {} s {} ours, more than auth.leeway_seconds ({}): fresh tokens look as if of the future, or old ones are believed too long",
+                skew.unsigned_abs(),
+                if skew > 0 { "before" } else { "behind" },
+                config.leeway_seconds
+            ),
+        )
+        .advise("Set both clocks by NTP."),
+        Some(_) => Diagnosis::fine(subject, format!("{detail}, and its clock agrees with ours")),
+        None => Diagnosis::fine(subject, format!("{detail}; it does not tell its time")),
     }
 }
 

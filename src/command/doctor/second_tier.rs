@@ -1,23 +1,19 @@
 //! The second cache tier: whether it answers, what it is, and whether this login may do what the server needs.
 
-use super::Finding;
 use crate::cache::dragonfly::{self, Address};
 use crate::config::Config;
+use crate::domain::diagnosis::Diagnosis;
 
-pub(super) async fn examine(config: &Config) -> Option<(String, Finding)> {
+pub(super) async fn examine(config: &Config) -> Vec<Diagnosis> {
+    let subject = "second cache tier";
     if !config.dragonfly.is_configured() {
-        return None;
+        return Vec::new();
     }
-    let subject = "second cache tier".to_owned();
     if config.database.is_embedded() {
-        return Some((subject, Finding::Note("configured, but not used with the embedded database".to_owned())));
+        return vec![Diagnosis::note(subject, "configured, but not used with the embedded database")];
     }
-    let finding = match Address::new(&config.dragonfly) {
-        Err(reason) => Finding::Wrong(reason),
-        Ok(address) => match dragonfly::examine(&address).await {
-            Ok(server) => Finding::Fine(format!("{server} at {} answers, and lets this login do what the server needs", address.place())),
-            Err(reason) => Finding::Wrong(format!("{}: {reason}", address.place())),
-        },
-    };
-    Some((subject, finding))
+    match Address::new(&config.dragonfly) {
+        Err(reason) => vec![Diagnosis::wrong(subject, reason).advise("Correct that setting.")],
+        Ok(address) => dragonfly::examine(&address, config.dragonfly.operation_timeout_ms.into()).await,
+    }
 }

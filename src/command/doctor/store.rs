@@ -2,32 +2,43 @@
 
 use std::sync::Arc;
 
-use super::Finding;
 use crate::app::{self, AppOptions, StartError};
 use crate::config::{Config, Secret};
 use crate::domain::clock::Clock;
 use crate::domain::commit::NoObserver;
+use crate::domain::diagnosis::{Diagnosis, Verdict};
 use crate::domain::store_life::StoreLife;
 use crate::lifecycle::Lifecycle;
-use crate::store::StoreError;
 use crate::store::sqlite::{DATABASE_FILE, FolderInUse};
+use crate::store::{StoreError, postgres};
 
-pub(super) async fn examine(config: &Config) -> (String, Finding) {
+const POSTGRESQL: &str = "postgresql";
+const EMBEDDED: &str = "embedded database";
+
+pub(super) async fn examine(config: &Config) -> Vec<Diagnosis> {
     if config.database.is_embedded() {
-        let subject = "embedded database".to_owned();
         // Opening it would make it.
         if !config.data_dir.join(DATABASE_FILE).exists() {
-            return (subject, Finding::Note("not there yet; the first start makes it".to_owned()));
+            return vec![Diagnosis::note(EMBEDDED, "not there yet; the first start makes it")];
         }
-        return (subject, open(config.clone()).await);
+        return vec![open(config.clone(), EMBEDDED, "answers, and its schema is current").await];
     }
     let mut config = config.clone();
     // With the owner's URL the store would migrate.
     config.database.migrate_url = Secret::default();
-    ("postgresql".to_owned(), open(config).await)
+    let mut found = match postgres::examine(&config.database).await {
+        Ok(found) => found,
+        Err(error) => return vec![failed(POSTGRESQL, &StartError::Postgres(error))],
+    };
+    // On a shared connection the rest would fail for reasons that are none of its own.
+    if found.iter().all(|one| one.verdict != Verdict::Wrong || one.subject != "postgresql pooler") {
+        let fine = "answers, its schema is current, and the server's role is bound by row level security";
+        found.insert(0, open(config, POSTGRESQL, fine).await);
+    }
+    found
 }
 
-async fn open(config: Config) -> Finding {
+async fn open(config: Config, subject: &str, fine: &str) -> Diagnosis {
     let lifecycle = Lifecycle::new();
     let opened = app::open_store(
         &config,
@@ -38,21 +49,26 @@ async fn open(config: Config) -> Finding {
         StoreLife::database(Clock::new()),
     )
     .await;
-    let finding = match opened {
-        Err(StartError::Store(StoreError::Unavailable(cause))) if cause.is::<FolderInUse>() => Finding::Note(cause.to_string()),
-        Err(error) => Finding::Wrong(error.to_string()),
+    let found = match opened {
+        Err(StartError::Store(StoreError::Unavailable(cause))) if cause.is::<FolderInUse>() => Diagnosis::note(subject, cause.to_string()),
+        Err(error) => failed(subject, &error),
         Ok(store) => {
             let answer = store.ping().await;
             store.close().await;
             match answer {
-                Ok(()) => Finding::Fine("answers, its schema is current, and the server's role is bound by row level security".to_owned()),
-                Err(error) => Finding::Wrong(app::with_causes(&error)),
+                Ok(()) => Diagnosis::fine(subject, fine),
+                Err(error) => Diagnosis::wrong(subject, app::with_causes(&error)).advise("The log of the database tells more."),
             }
         }
     };
     lifecycle.stop();
-    match (finding, config.database.is_embedded()) {
-        (Finding::Fine(_), true) => Finding::Fine("answers, and its schema is current".to_owned()),
-        (finding, _) => finding,
+    found
+}
+
+fn failed(subject: &str, error: &StartError) -> Diagnosis {
+    let found = Diagnosis::wrong(subject, error.to_string());
+    match error.advice() {
+        Some(advice) => found.advise(advice),
+        None => found,
     }
 }

@@ -71,16 +71,13 @@ pub(super) fn check(issuer: &Issuer, header_type: HeaderType, claims: &Claims<'_
     check_profile(issuer.profile, header_type, claims)?;
     let expires_at = check_times(claims, now.as_seconds(), leeway)?;
     check_audience(&issuer.audience, claims)?;
-    let subject = claims.text("sub")?.ok_or_else(|| {
-        invalid("The token has no claim sub: give the client a scope that brings it (in Keycloak the client scope basic).")
-    })?;
-    let subject = UserId::parse(&subject).map_err(|why| invalid(format!("The claim sub {why}, so it is no user id.")))?;
+    let subject = subject(claims)?;
     let client = check_client(&issuer.clients, claims)?;
     Ok(Checked { subject, client, actor: actor(claims)?, expires_at })
 }
 
 /// Keeps out what the issuer signs with the same key but did not make for calling an API.
-fn check_profile(profile: TokenProfile, header_type: HeaderType, claims: &Claims<'_>) -> Result<(), Error> {
+pub(super) fn check_profile(profile: TokenProfile, header_type: HeaderType, claims: &Claims<'_>) -> Result<(), Error> {
     match profile {
         TokenProfile::Keycloak => {
             if header_type == HeaderType::Other {
@@ -106,7 +103,7 @@ fn check_profile(profile: TokenProfile, header_type: HeaderType, claims: &Claims
     Ok(())
 }
 
-fn check_times(claims: &Claims<'_>, now: i64, leeway: i64) -> Result<Timestamp, Error> {
+pub(super) fn check_times(claims: &Claims<'_>, now: i64, leeway: i64) -> Result<Timestamp, Error> {
     let expiry = claims.time("exp")?.ok_or_else(|| invalid("The token has no claim exp: a token that never ends is not accepted."))?;
     let not_before = claims.time("nbf")?;
     let issued = claims.time("iat")?;
@@ -122,7 +119,7 @@ fn check_times(claims: &Claims<'_>, now: i64, leeway: i64) -> Result<Timestamp, 
     Ok(Timestamp::from_microseconds(0).plus_seconds(expiry))
 }
 
-fn check_audience(audience: &str, claims: &Claims<'_>) -> Result<(), Error> {
+pub(super) fn check_audience(audience: &str, claims: &Claims<'_>) -> Result<(), Error> {
     let missing = || invalid(format!("aud does not contain {audience}: add an Audience mapper for this server's client."));
     let raw = claims.raw("aud").ok_or_else(missing)?;
     let contained = match text_of(raw) {
@@ -135,8 +132,16 @@ fn check_audience(audience: &str, claims: &Claims<'_>) -> Result<(), Error> {
     if contained { Ok(()) } else { Err(missing()) }
 }
 
+/// The user.
+pub(super) fn subject(claims: &Claims<'_>) -> Result<UserId, Error> {
+    let subject = claims.text("sub")?.ok_or_else(|| {
+        invalid("The token has no claim sub: give the client a scope that brings it (in Keycloak the client scope basic).")
+    })?;
+    UserId::parse(&subject).map_err(|why| invalid(format!("The claim sub {why}, so it is no user id.")))
+}
+
 /// The client that obtained the token: `azp`, else `client_id`. Each that is there must be among the allowed ones.
-fn check_client(allowed: &[String], claims: &Claims<'_>) -> Result<Option<String>, Error> {
+pub(super) fn check_client(allowed: &[String], claims: &Claims<'_>) -> Result<Option<String>, Error> {
     let named = [("azp", claims.text("azp")?), ("client_id", claims.text("client_id")?)];
     let mut client = None;
     for (claim, text) in named {

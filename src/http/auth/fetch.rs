@@ -14,6 +14,9 @@ use crate::domain::document::{self, Kind};
 use super::claims::{Claims, text_of};
 use super::jwks::{self, ParsedKeys};
 
+/// How many characters of another issuer's name an error shows.
+const MAX_NAMED: usize = 256;
+
 /// Where the keys are.
 #[derive(Debug, Clone)]
 pub(super) enum Endpoint {
@@ -127,8 +130,10 @@ fn read_discovery(bytes: &[u8], issuer: &str) -> Result<Url, String> {
     }
     let document = Claims::read(text);
     let member = |name: &str| document.raw(name).and_then(text_of);
-    if member("issuer").as_deref() != Some(issuer) {
-        return Err(format!("the discovery document is not of the issuer {issuer}"));
+    let named = member("issuer").unwrap_or_default();
+    if named != issuer {
+        let named: String = named.chars().take(MAX_NAMED).collect();
+        return Err(format!("the discovery document is not of the issuer {issuer}, but of {named:?}"));
     }
     check_url(&member("jwks_uri").unwrap_or_default()).map_err(|why| format!("the jwks_uri of the discovery document {why}"))
 }

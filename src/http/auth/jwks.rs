@@ -20,6 +20,9 @@ use super::claims::{Claims, text_of};
 const RSA_ALGORITHMS: &[Algorithm] =
     &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
 
+/// How many keys that cannot be used an error names.
+const MAX_REASONS: usize = 4;
+
 /// A public key and what it may be used for.
 #[derive(Clone)]
 pub(super) struct VerificationKey {
@@ -82,7 +85,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<ParsedKeys, String> {
         parsed.left_out.push(format!("{kid:?}: several keys have this id"));
     }
     if parsed.keys.is_empty() {
-        return Err(format!("the key set has no usable key ({} left out)", parsed.left_out.len()));
+        let reasons: Vec<&str> = parsed.left_out.iter().take(MAX_REASONS).map(String::as_str).collect();
+        return Err(format!("the key set has no usable key ({} left out) {}", parsed.left_out.len(), reasons.join("; "))
+            .trim_end()
+            .to_owned());
     }
     Ok(parsed)
 }

@@ -9,6 +9,7 @@ mod cache;
 mod claims;
 mod counters;
 mod development;
+mod explain;
 mod fetch;
 pub(crate) mod fuzzing;
 mod issuer;

@@ -43,13 +43,20 @@ async fn get_openapi_30(FromState(state): FromState<AppState>) -> Response {
 async fn list_errors() -> Html<String> {
     let rows = Code::ALL.iter().map(|code| {
         format!(
-            "<tr><td>{}</td><td><a href=\"/errors/{name}\"><code>{name}</code></a></td><td>{}</td></tr>\n",
+            "<tr><td>{}</td><td><a href=\"/errors/{name}\"><code>{name}</code></a></td><td>{}</td><td>{}</td></tr>\n",
             code.status(),
             code.title(),
+            code.retry().name(),
             name = code.name()
         )
     });
-    page("Error codes", &format!("<h1>Error codes</h1>\n<table>\n{}</table>", rows.collect::<String>()))
+    page(
+        "Error codes",
+        &format!(
+            "<h1>Error codes</h1>\n<table>\n<tr><th>Status</th><th>Code</th><th>Title</th><th>Send again?</th></tr>\n{}</table>",
+            rows.collect::<String>()
+        ),
+    )
 }
 
 /// Explain an error code
@@ -59,18 +66,26 @@ async fn list_errors() -> Html<String> {
     responses((status = 200, description = "A page about the code", content_type = "text/html", body = String)))]
 async fn get_error(CodePath(code): CodePath) -> Html<String> {
     let text = format!(
-        "<h1>{}</h1>\n<p>Status {}, code <code>{}</code></p>\n<p>{}</p>\n<p><a href=\"/errors\">All codes</a></p>",
+        "<h1>{}</h1>\n<p>Status {}, code <code>{}</code></p>\n<h2>What it means</h2>\n<p>{}</p>\n<h2>What to do</h2>\n<p>{}</p>\n<h2>May it be sent again?</h2>\n<p>{}: {}</p>\n<p><a href=\"/errors\">All codes</a></p>",
         code.title(),
         code.status(),
         code.name(),
-        code.help()
+        code.meaning(),
+        code.action(),
+        capitalised(code.retry().name()),
+        code.retry().sentence()
     );
     page(code.name(), &text)
+}
+
+fn capitalised(text: &str) -> String {
+    let (first, rest) = text.split_at(1);
+    format!("{}{rest}", first.to_ascii_uppercase())
 }
 
 /// Titles and texts come from the table of codes, never from a request: there is nothing to escape.
 fn page(title: &str, body: &str) -> Html<String> {
     Html(format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>body{{font:16px/1.5 system-ui;margin:3rem auto;max-width:50rem;padding:0 1rem}}td{{padding:.2rem .8rem .2rem 0;vertical-align:top}}</style></head>\n<body>\n{body}\n</body></html>\n"
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>body{{font:16px/1.5 system-ui;margin:3rem auto;max-width:50rem;padding:0 1rem}}td,th{{padding:.2rem .8rem .2rem 0;vertical-align:top;text-align:left}}</style></head>\n<body>\n{body}\n</body></html>\n"
     ))
 }

@@ -21,6 +21,8 @@ pub enum OpenError {
         place: String,
         /// What it said.
         said: String,
+        /// The server's own word for it (SQLSTATE), when it was the server.
+        state: Option<String>,
     },
     /// The tables are not there, or not of this version.
     #[error("{0}")]
@@ -48,7 +50,47 @@ impl OpenError {
     pub(super) fn no_connection(place: String, error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(why) => Self::Unreachable { place, why: why.to_string() },
-            error => Self::Refused { place, said: said(error) },
+            error => {
+                let state = error.as_database_error().and_then(|error| error.code()).map(Into::into);
+                Self::Refused { place, said: said(error), state }
+            }
+        }
+    }
+
+    /// What to do about it, where the text does not say so itself.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Configuration(_) | Self::Migrations(_) | Self::Unsafe(_) => None,
+            Self::Unreachable { .. } => Some(
+                "Start PostgreSQL, or correct host and port in database.url (or database.host and database.port). Where the name does not \
+                 resolve, or a firewall or listen_addresses of PostgreSQL keeps this machine out, it looks the same.",
+            ),
+            Self::Refused { state, .. } => Some(match state.as_deref() {
+                Some("28P01") => {
+                    "Correct the password in database.url, in database.password or in the file that database.password_file names, or give the \
+                     role that password: ALTER ROLE ... PASSWORD '...'."
+                }
+                Some("28000") => {
+                    "Correct the user in database.url (or database.username), make the role and let it log in, and see that pg_hba.conf of \
+                     PostgreSQL has a line for it, this database and this machine, with or without TLS."
+                }
+                Some("3D000") => {
+                    "Correct the database in database.url (or database.database), or make it: CREATE DATABASE ... OWNER nworkflow_owner, and then \
+                     nworkflow-state migrate."
+                }
+                Some("42501") => "Let the role connect: GRANT CONNECT ON DATABASE ... TO ....",
+                Some("53300") => {
+                    "All connections are in use: raise max_connections or the role's CONNECTION LIMIT, or lower database.pool_size of the servers."
+                }
+                Some("57P03" | "57P01" | "57P02") => "PostgreSQL is starting or stopping: wait a moment.",
+                Some(_) => "The log of PostgreSQL tells more.",
+                None => {
+                    "Something answers there that is not PostgreSQL, or does not agree about TLS: look at the port, and at sslmode and sslrootcert \
+                     in database.url."
+                }
+            }),
+            Self::Statement { .. } => Some("The log of PostgreSQL tells more."),
         }
     }
 }

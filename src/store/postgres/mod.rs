@@ -13,6 +13,7 @@ mod connect;
 mod effective_read;
 mod epoch;
 mod error;
+mod examine;
 mod execution_delete;
 mod execution_read;
 mod failure;
@@ -52,6 +53,7 @@ use async_trait::async_trait;
 
 pub use connect::check_settings;
 pub use error::OpenError;
+pub use examine::examine;
 pub use migrate::migrate;
 pub use open::OpenMode;
 pub use presence::Presence;

@@ -140,7 +140,8 @@ fn warn_of_version(number: u32, version: &str) {
     }
 }
 
-fn is_secure(number: u32) -> bool {
+/// Whether the version (`server_version_num`) has no known hole.
+pub(super) fn is_secure(number: u32) -> bool {
     let (major, minor) = (number / 10_000, number % 10_000);
     match SECURE_MINORS.iter().find(|(known, _)| *known == major) {
         Some((_, secure)) => minor >= *secure,

@@ -1,0 +1,142 @@
+//! Issuers and tokens: keys, discovery, and every check of a token.
+
+use nworkflow_state::domain::clock::Clock;
+use serde_json::json;
+
+use super::Doctor;
+use crate::support::issuer::{Behaviour, TestIssuer};
+use crate::support::keys::SigningKey;
+use crate::support::tokens::TokenBuilder;
+
+async fn issuer() -> TestIssuer {
+    TestIssuer::start(Clock::new()).await
+}
+
+#[tokio::test]
+async fn an_issuer_without_keys_is_told_apart_by_its_reason() {
+    let issuer = issuer().await;
+    let report = |behaviour| {
+        issuer.behave(behaviour);
+        Doctor::new().issuer(&issuer).set("AUTH__JWKS_TIMEOUT_MS", "2000").run()
+    };
+    report(Behaviour::Serve).await.well(&["ok     issuer acme: 1 usable keys"]);
+    report(Behaviour::Away).await.wrong("issuer acme", &["its keys cannot be fetched"], "Start the issuer");
+    report(Behaviour::Hang).await.wrong("issuer acme", &["its keys cannot be fetched"], "Start the issuer");
+    report(Behaviour::Status(404)).await.wrong("issuer acme", &["status 404"], "https://HOST/realms/REALM");
+    let other = json!({"issuer": "https://sso.example/realms/acme", "jwks_uri": issuer.jwks_url()}).to_string();
+    let found = report(Behaviour::Discovery(other)).await;
+    found.wrong("issuer acme", &["not of the issuer", "https://sso.example/realms/acme"], "auth.issuers.acme.jwks_url");
+    report(Behaviour::Keys(json!({"keys": []}).to_string())).await.wrong("issuer acme", &["no usable key"], "publish a key for signatures");
+    let encryption = json!({"keys": [{"kid": "enc-1", "kty": "RSA", "use": "enc", "n": "AQ", "e": "AQAB"}]}).to_string();
+    report(Behaviour::Keys(encryption)).await.wrong("issuer acme", &["enc-1", "its use is not sig"], "publish a key for signatures");
+}
+
+/// What it says about a token of this issuer.
+async fn report(issuer: &TestIssuer, token: String) -> super::Report {
+    Doctor::new().issuer(issuer).argument("--token").argument(token).run().await
+}
+
+#[tokio::test]
+async fn a_good_token_is_well_and_its_permissions_are_listed() {
+    let issuer = issuer().await;
+    let token = issuer.token().realm_roles(&["nworkflow-reader", "offline_access"]).build();
+    report(&issuer, token).await.well(&[
+        "ok     token form: a signed JWT, algorithm RS256, key \"rsa-1\"",
+        "ok     token issuer",
+        "ok     token signature",
+        "ok     token type",
+        "ok     token times: exp is in ",
+        "ok     token audience: contains nworkflow-state",
+        "ok     token user",
+        "ok     token client: \"workflow-ui\"",
+        "ok     token tenant: acme",
+        "ok     token permissions: the roles \"nworkflow-reader\", \"offline_access\" grant states:read, checkpoints:read",
+        "ok     token: accepted, until ",
+    ]);
+}
+
+#[tokio::test]
+async fn the_check_that_a_token_fails_is_named() {
+    let (issuer, stranger) = (issuer().await, issuer().await);
+    let good = || issuer.token().realm_roles(&["nworkflow-reader"]);
+    let both = [stranger.issuer(), issuer.issuer()];
+    let foreign = SigningKey::rsa("foreign").named("rsa-1");
+    let now = Clock::new().now().as_seconds();
+    let cases: Vec<(&str, String, &[&str], &str)> = vec![
+        ("token form", "abc".to_owned(), &["three parts"], "Copy the access token whole"),
+        ("token issuer", TokenBuilder::user(stranger.issuer(), &issuer.key(), &Clock::new()).build(), &both, "Correct auth.issuers"),
+        ("token signature", good().header("kid", "rsa-9").build(), &["publishes no usable key \"rsa-9\""], "Get a new token"),
+        ("token signature", good().signed_with(&foreign).build(), &["does not fit the issuer's key"], "Copy the token whole"),
+        ("token type", good().claim("typ", "ID").build(), &["The claim typ is not Bearer"], ""),
+        ("token times", good().expires_in(-60).build(), &["exp was 6", "auth.leeway_seconds is 10"], "set both by NTP"),
+        ("token times", good().claim("iat", now + 600).build(), &["iat is in"], "by NTP"),
+        (
+            "token audience",
+            good().claim("aud", "account").build(),
+            &["aud does not contain nworkflow-state", "account"],
+            "add a mapper of type Audience",
+        ),
+        ("token audience", good().without("aud").build(), &["There is no claim aud"], "add a mapper of type Audience"),
+        ("token user", good().without("sub").build(), &["no claim sub"], ""),
+        ("token tenant", good().without("tenant_id").build(), &["no claim tenant_id"], "Have the issuer put the tenant there"),
+        (
+            "token permissions",
+            issuer.token().realm_roles(&["offline_access"]).build(),
+            &["\"offline_access\"", "grant nothing"],
+            "Give the user a role",
+        ),
+        ("token permissions", issuer.token().build(), &["its roles (none) grant nothing"], "Give the user a role"),
+    ];
+    for (subject, token, says, advises) in cases {
+        report(&issuer, token).await.wrong(subject, says, advises);
+    }
+    let long = good().claim("groups", "x".repeat(20_000)).build();
+    report(&issuer, long).await.wrong("token size", &["more than auth.max_token_bytes (16384)"], "put less into it");
+}
+
+#[tokio::test]
+async fn all_that_a_token_lacks_is_told_at_once() {
+    let issuer = issuer().await;
+    let light = TokenBuilder::lightweight(issuer.issuer(), &issuer.key(), &Clock::new()).build();
+    let found = report(&issuer, light).await;
+    assert_eq!(found.code, Some(1));
+    for subject in ["token audience", "token tenant", "token permissions"] {
+        assert!(found.printed.contains(&format!("WRONG  {subject}: ")), "{}", found.printed);
+    }
+}
+
+#[tokio::test]
+async fn a_token_comes_from_a_file_and_the_report_for_machines() {
+    let issuer = issuer().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let token = issuer.token().realm_roles(&["nworkflow-admin"]).build();
+    // As it is copied from a header.
+    std::fs::write(&file, format!("Bearer {token}\n")).unwrap();
+    let found =
+        Doctor::new().issuer(&issuer).argument("--token-file").argument(file.path().to_str().unwrap()).argument("--json").run().await;
+    let report: serde_json::Value = serde_json::from_str(&found.printed).unwrap();
+    assert_eq!((found.code, &report["well"]), (Some(0), &json!(true)), "{report:#}");
+    assert!(!found.printed.contains(&token));
+    issuer.behave(Behaviour::Away);
+    let found = Doctor::new().issuer(&issuer).argument("--json").run().await;
+    let report: serde_json::Value = serde_json::from_str(&found.printed).unwrap();
+    assert_eq!((found.code, &report["well"]), (Some(1), &json!(false)), "{report:#}");
+    let findings = report["findings"].as_array().unwrap();
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding["verdict"] == "wrong").collect();
+    assert_eq!((wrong.len(), &wrong[0]["subject"]), (1, &json!("issuer acme")));
+    assert!(wrong[0]["advice"].is_string());
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_are_told() {
+    let cases: [(&str, &str, &[&str]); 5] = [
+        ("SERVER__LISTN", "127.0.0.1:1", &["there is no such setting", "did you mean NWORKFLOW__SERVER__LISTEN?"]),
+        ("DATABASE__POOL_SIZE", "0", &["database.pool_size must be between 1 and 1000"]),
+        ("SERVER__DRAIN_TIMEOUT_MS", "90000", &["must not be longer than server.stop_timeout_ms"]),
+        ("DATABASE__ROLE", "app", &["database.role is set, but neither database.url nor database.host is"]),
+        ("AUTH__ISSUERS__ACME__ISSUER", "http://sso.example/realms/acme", &["auth.issuers.acme"]),
+    ];
+    for (name, value, says) in cases {
+        Doctor::new().set(name, value).run().await.wrong("configuration", says, "");
+    }
+}

@@ -1,0 +1,137 @@
+//! The pages that are made from the code say what the code does, and all of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use nworkflow_state::app::{OpenApiVersion, openapi_document};
+use nworkflow_state::cache::dragonfly::ACL_RULES;
+use nworkflow_state::config::{Config, Source, load};
+use nworkflow_state::error::{Code, Retry};
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_else(|_| panic!("docs/{name} is missing"))
+}
+
+/// The cells of the rows of all tables of a page.
+fn rows(page: &str) -> Vec<Vec<String>> {
+    let lines = page.lines().filter(|line| line.starts_with("| "));
+    let cells = |line: &str| line.replace("\\|", "\u{1}").split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect::<Vec<_>>();
+    lines.map(|line| cells(line.trim_matches('|'))).collect()
+}
+
+#[test]
+fn the_pages_are_fresh() {
+    for (name, argument) in [("configuration.md", "configuration"), ("errors.md", "errors")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_nworkflow-state")).args(["docs", argument]).env_clear().output().unwrap();
+        assert!(output.status.success());
+        assert!(
+            String::from_utf8(output.stdout).unwrap() == page(name),
+            "docs/{name} is not what the code says: run `make docs`, read the diff, commit it"
+        );
+    }
+}
+
+/// The environment variables of the page, with the defaults that stand beside them.
+fn variables() -> BTreeMap<String, String> {
+    let rows = rows(&page("configuration.md")).into_iter().filter(|row| row.get(1).is_some_and(|cell| cell.starts_with("`NWORKFLOW__")));
+    rows.map(|row| (row[1].trim_matches('`').to_owned(), row[3].trim_matches('`').to_owned())).collect()
+}
+
+#[test]
+fn every_variable_of_the_page_is_known_and_its_default_is_the_one_in_force() {
+    let plain = toml::to_string(&load(&Source::default()).unwrap()).unwrap();
+    let variables = variables();
+    assert!(variables.len() > 100, "{}", variables.len());
+    for (variable, default) in &variables {
+        if variable.contains("__ROLES__") || variable.contains("__ISSUERS__") {
+            continue;
+        }
+        let source =
+            Source { environment: BTreeMap::from([(variable.clone(), default.trim_matches('"').to_owned())]), ..Source::default() };
+        let config = load(&source).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(toml::to_string(&config).unwrap(), plain, "{variable}");
+    }
+    // An unknown one would be refused, so that the loop above can fail.
+    assert!(
+        load(&Source { environment: BTreeMap::from([("NWORKFLOW__LOG__LEVLE".to_owned(), "info".to_owned())]), ..Source::default() })
+            .is_err()
+    );
+}
+
+#[test]
+fn every_setting_is_on_the_page() {
+    fn names(prefix: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
+        for (key, value) in table {
+            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                toml::Value::Table(inner) => names(&name, inner, found),
+                _ => drop(found.insert(name)),
+            }
+        }
+    }
+    // As the type has them, not as the default file does: with an issuer, and with every secret's file.
+    let mut config: Config = load(&Source::default()).unwrap();
+    let issuer = "issuer = 'https://sso.example/realms/acme'\naudience = 'a'\ntenant = 'realm'\n";
+    config.auth.issuers.insert("NAME".to_owned(), toml::from_str(issuer).unwrap());
+    let file = Some("f".into());
+    config.database.url_file = file.clone();
+    config.database.password_file = file.clone();
+    config.database.migrate_url_file = file.clone();
+    config.dragonfly.url_file = file.clone();
+    config.dragonfly.password_file = file.clone();
+    config.secrets.key_file = file;
+    let mut known = BTreeSet::new();
+    names("", &toml::Table::try_from(&config).unwrap(), &mut known);
+    let variable = |name: &String| format!("NWORKFLOW__{}", name.replace('.', "__").replace('-', "_").to_uppercase());
+    assert_eq!(known.iter().map(variable).collect::<BTreeSet<_>>(), variables().into_keys().collect());
+}
+
+#[test]
+fn every_code_that_an_operation_names_is_on_the_page_and_every_code_of_the_page_can_be_answered() {
+    let document: serde_json::Value = serde_json::from_str(&openapi_document(OpenApiVersion::V3_1).unwrap()).unwrap();
+    let operations = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let responses = operations.flat_map(|operation| operation["responses"].as_object().unwrap().values());
+    let named: BTreeSet<String> = responses
+        .flat_map(|response| response["x-codes"].as_array().into_iter().flatten())
+        .map(|code| code.as_str().unwrap().to_owned())
+        .collect();
+    let shown: BTreeMap<String, Vec<String>> = rows(&page("errors.md"))
+        .into_iter()
+        .filter(|row| row.len() == 6 && row[1].starts_with('`'))
+        .map(|row| (row[1].trim_matches('`').to_owned(), row))
+        .collect();
+    assert_eq!(named.iter().filter(|code| !shown.contains_key(*code)).collect::<Vec<_>>(), Vec::<&String>::new());
+    // What belongs to no operation: paths and methods that are not there, and what is no request.
+    let elsewhere = [Code::RouteNotFound, Code::MethodNotAllowed, Code::InvalidRequest].map(Code::name);
+    let idle: Vec<&String> = shown.keys().filter(|code| !named.contains(*code) && !elsewhere.contains(&code.as_str())).collect();
+    assert!(idle.is_empty(), "no operation names {idle:?}");
+    for code in Code::ALL {
+        let row = &shown[code.name()];
+        assert_eq!(
+            [&row[0], &row[2], &row[3], &row[4], &row[5]],
+            [&code.status().to_string(), code.title(), code.meaning(), code.action(), code.retry().name()]
+        );
+    }
+}
+
+/// What a client may do again by itself must not be what changes something twice.
+#[test]
+fn what_may_be_sent_again_follows_from_the_status() {
+    for code in Code::ALL {
+        let expected: &[Retry] = match code.status() {
+            503 => &[Retry::Safe, Retry::WithKey],
+            500 | 504 => &[Retry::WithKey],
+            408 => &[Retry::Safe],
+            412 => &[Retry::AfterReading, Retry::Safe],
+            409 => &[Retry::Changed, Retry::AfterReading, Retry::Safe],
+            _ => &[Retry::Changed],
+        };
+        assert!(expected.contains(&code.retry()), "{}", code.name());
+    }
+    assert_eq!(Code::OutcomeUnknown.retry(), Retry::WithKey);
+}
+
+#[test]
+fn the_rules_for_the_second_tiers_user_are_those_that_doctor_advises() {
+    assert!(page("operation.md").contains(ACL_RULES), "docs/operation.md has other rules than {ACL_RULES}");
+}
