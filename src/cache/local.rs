@@ -99,6 +99,11 @@ impl LocalTier {
         self.enabled.load(Ordering::Acquire)
     }
 
+    /// Whether this process hears of every write in time: because all are made here, or because whoever puts the tier on has proved it.
+    pub(super) fn hears_all_writes(&self) -> bool {
+        self.life.is_in_process() || self.is_enabled()
+    }
+
     /// Puts it on or off. Off it is empty, answers nothing and keeps nothing, loads at work included. What was being loaded while it was
     /// off is not kept either: nobody may have told of the writes of that time.
     pub fn set_enabled(&self, enabled: bool) {

@@ -120,13 +120,16 @@ impl Tiers {
             }
             return Ok((entry, Tier::Store { asked: from_store }));
         }
-        let found = flights.load(key, ticket, wanted.life, || self.load(key, ticket, wanted, &load)).await?;
-        if !found.from_second_tier {
-            return Ok((found.entry, Tier::Store { asked: from_store }));
-        }
+        // A load at work is shared by those only whom a write would have told: to others it may have begun before a write that they know of.
+        let found = if self.local.hears_all_writes() {
+            flights.load(key, ticket, wanted.life, || self.load(key, ticket, wanted, &load)).await?
+        } else {
+            self.load(key, ticket, wanted, &load).await?
+        };
         if found.entry.answers(wanted) {
-            return Ok((found.entry, Tier::Second));
+            return Ok((found.entry, if found.from_second_tier { Tier::Second } else { Tier::Store { asked: from_store } }));
         }
+        // What was shared, or kept elsewhere, is behind what this reader knows of.
         Ok((load().await?, Tier::Store { asked: from_store }))
     }
 

@@ -76,6 +76,12 @@ impl StoreLife {
         Self { shared: Arc::new(Shared { clock, looks, epoch, lives, away }) }
     }
 
+    /// Whether the store is in this process, and all its writes are.
+    #[must_use]
+    pub fn is_in_process(&self) -> bool {
+        self.shared.looks.is_none()
+    }
+
     /// The database was asked, and has not answered. Says whether that is news.
     pub fn is_silent(&self) -> bool {
         self.shared.looks.is_some() && !std::mem::replace(&mut self.away().is_away, true)

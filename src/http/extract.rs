@@ -215,10 +215,11 @@ impl<S: Sync> FromRequestParts<S> for ReadHeaders {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let headers = &parts.headers;
-        let directives = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        // Bytes, and not a text: whatever else is in the header, the directive counts.
+        let directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let from_store = directives
-            .map(str::trim)
-            .any(|directive| directive.eq_ignore_ascii_case("no-cache") || directive.eq_ignore_ascii_case("no-store"));
+            .map(<[u8]>::trim_ascii)
+            .any(|directive| directive.eq_ignore_ascii_case(b"no-cache") || directive.eq_ignore_ascii_case(b"no-store"));
         let min_version = match single_header(headers, "x-min-version")? {
             Some(text) => {
                 let invalid =

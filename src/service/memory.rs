@@ -142,26 +142,31 @@ impl Memory {
         Ok(Read { entry, source: Source { tier, store_away_seconds }, is_reached })
     }
 
-    /// Asks the store, and then sees that no cache tells anything older.
+    /// Asks the store, and then sees that no cache tells anything older; at once and again later.
     fn check_later<R: Resource>(&self, resource: R, key: Key, wanted: Wanted, place: OwnedSemaphorePermit) {
         let (memory, soft) = (self.clone(), self.lifecycle.soft().clone());
         drop(self.lifecycle.spawn(async move {
             let _place = place;
-            let stored = match resource.load(memory.store()).await {
-                Ok(Lookup::Live(record)) => R::version(&record),
-                Ok(Lookup::Gone(version)) => version,
-                Ok(Lookup::Absent) | Err(_) => return,
-            };
             let begin = tokio::time::Instant::now();
             for (check, seconds) in sampler::CHECKS.into_iter().enumerate() {
                 tokio::select! {
                     () = soft.cancelled() => return,
                     () = tokio::time::sleep_until(begin + Duration::from_secs(seconds)) => {}
                 }
+                let Ok(stored) = resource.load(memory.store()).await else { continue };
                 let Some(entry) = memory.tiers.peek(&key, &wanted).await else { continue };
-                if entry.version() < Some(stored) {
+                let (is_behind, stored) = match stored {
+                    Lookup::Live(record) => (entry.version() < Some(R::version(&record)), R::version(&record).get()),
+                    Lookup::Gone(version) => (entry.version() < Some(version), version.get()),
+                    // It may have been made since: then the store has it now.
+                    Lookup::Absent => {
+                        let is_there = entry.body().is_some();
+                        (is_there && matches!(resource.load(memory.store()).await, Ok(Lookup::Absent)), 0)
+                    }
+                };
+                if is_behind {
                     memory.sampler.found_wrong(check);
-                    let (said, stored) = (entry.version().map_or(0, Version::get), stored.get());
+                    let said = entry.version().map_or(0, Version::get);
                     let (key, events) = (key_text::write(&key), memory.tiers.journal().of(&key));
                     tracing::error!(key, said, stored, after_seconds = seconds, events, "a cache tells what was replaced");
                 }

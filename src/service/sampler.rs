@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 /// Checks at work at a time; beyond, answers are not checked.
 const MOST_AT_WORK: usize = 64;
 
-/// How many seconds after the store has told a version the caches must not tell an older one. No clocks are compared: what the store has said
-/// was true before the cache is asked.
+/// How many seconds after a cached answer the store is asked again, and then the caches. No clocks are compared: what the store has said was true
+/// before the cache is asked.
 pub(super) const CHECKS: [u64; 3] = [0, 1, 5];
 
 /// Picks answers and counts what was found.
@@ -30,7 +30,7 @@ pub(super) struct Sampler {
 pub struct SamplerFigures {
     /// Keys of cached answers of which the store was asked.
     pub sampled: u64,
-    /// Of them, those of which a cache then told an older version: at once, 1 and 5 seconds later.
+    /// Of them, those of which a cache told something older than the store had said just before: at once, 1 and 5 seconds later.
     pub inconsistent: [u64; CHECKS.len()],
 }
 

@@ -27,7 +27,7 @@ pub mod sweep;
 use async_trait::async_trait;
 
 pub use self::outcome::{
-    IDEMPOTENCY_SECONDS, Idempotency, IncrementOutcome, Lookup, Outcome, Replay, ScopeDeletion, Tombstone, WriteContext,
+    IDEMPOTENCY_SECONDS, Idempotency, IncrementOutcome, Lookup, Outcome, Refusable, Replay, ScopeDeletion, Tombstone, WriteContext,
 };
 pub use self::query::{CheckpointPage, HistoryQuery, VariableQuery};
 pub use self::sweep::{StoreFigures, SweepLimits, SweepTask, Swept};

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::domain::id::{TenantId, UserId};
-use crate::domain::variable::{IncrementFault, VariableRecord};
+use crate::domain::variable::{BatchOutcome, IncrementFault, VariableRecord};
 use crate::domain::version::Version;
 
 /// Seconds for which the answer of an idempotency key is kept: 24 hours. An older row counts as absent, swept or not.
@@ -64,6 +64,33 @@ impl<R> Outcome<R> {
             Self::Absent => Outcome::Absent,
             Self::Replayed(Replay { status, version, record }) => Outcome::Replayed(Replay { status, version, record: record.map(change) }),
             Self::KeyReused => Outcome::KeyReused,
+        }
+    }
+}
+
+/// An answer of a write that may say that nothing was written.
+pub trait Refusable {
+    /// Whether the write was refused by what is there: its precondition, or that there is nothing.
+    fn is_refusal(&self) -> bool;
+}
+
+impl<R> Refusable for Outcome<R> {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Absent)
+    }
+}
+
+impl Refusable for BatchOutcome {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+}
+
+impl Refusable for IncrementOutcome {
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Done(outcome) => outcome.is_refusal(),
+            Self::Fault(_) => true,
         }
     }
 }

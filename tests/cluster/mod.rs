@@ -14,6 +14,7 @@ mod lives;
 mod node;
 mod process;
 mod promises;
+mod retries;
 mod rights;
 mod sampled;
 mod store;

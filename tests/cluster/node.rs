@@ -25,15 +25,26 @@ impl Node {
     }
 
     pub(super) async fn start_with(ground: &Ground, config: Config) -> Self {
+        let node = Self::launch(ground, config).await;
+        node.settles().await;
+        node
+    }
+
+    /// One without a second tier.
+    pub(super) async fn start_without_tier(ground: &Ground, number: usize) -> Self {
+        let mut config = ground.config(number);
+        config.dragonfly.url = nworkflow_state::config::Secret::from(String::new());
+        Self::launch(ground, config).await
+    }
+
+    async fn launch(ground: &Ground, config: Config) -> Self {
         let (clock, lifecycle) = (Clock::new(), Lifecycle::new());
         let server_config = config.server.clone();
         let app = App::build(config, AppOptions { development: true }, clock, lifecycle.clone()).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         lifecycle.supervise("http", server::serve(listener, app.router, &server_config, &lifecycle));
-        let node = Self { client: Client::new(&base, &ground.token), base, services: app.services, lifecycle };
-        node.settles().await;
-        node
+        Self { client: Client::new(&base, &ground.token), base, services: app.services, lifecycle }
     }
 
     /// All servers of a ground, each heard by the others.

@@ -13,6 +13,7 @@ use super::ground::Ground;
 use super::node::Node;
 use super::{quantile, say, until};
 use crate::support::size;
+use crate::support::tcp_proxy::{Direction, Mode};
 
 /// C13: how long another server still tells what was replaced.
 pub(super) async fn staleness_of_another_server(flavour: Flavour) {
@@ -192,4 +193,33 @@ pub(super) async fn what_was_absent_is_found_once_it_is_made(flavour: Flavour) {
         format!("{keys} keys: not found by their maker {own}; by others {}", super::spread(delays)),
     );
     assert_eq!(own, 0);
+}
+
+/// Without a second tier no server hears of another's writes: then no reader is answered with what somebody else began to load before it came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_is_not_shared_by_who_came_later_without_a_bus() {
+    let ground = Ground::new(Flavour::Redis).await;
+    let nodes = [Node::start_without_tier(&ground, 0).await, Node::start_without_tier(&ground, 1).await];
+    let path = state("unshared");
+    let (mut behind, mut not_reached) = (0, 0);
+    for _ in 0..5 {
+        let before = nodes[0].client.put(&path).await.acknowledged();
+        let way = &ground.ways[1].postgres;
+        way.set(Direction::ToClient, Mode::Delay(Duration::from_millis(100), Duration::ZERO));
+        let sent = way.counts().bytes_to_server;
+        let early = {
+            let (client, path) = (nodes[1].client.clone(), path.clone());
+            nodes[1].spawn(async move { client.get(&path).await.version })
+        };
+        until("it asks", async || way.counts().bytes_to_server > sent).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let after = nodes[0].client.put(&path).await.acknowledged();
+        let (late, at_least) = tokio::join!(nodes[1].client.get(&path), nodes[1].client.get_at_least(&path, after));
+        behind += usize::from(late.version < after);
+        not_reached += usize::from(at_least.version < after);
+        assert!((before..=after).contains(&early.await.unwrap()));
+        way.set(Direction::ToClient, Mode::Pass);
+    }
+    say("unshared_loads", format!("5 rounds: reads behind {behind}, X-Min-Version not reached {not_reached}"));
+    assert_eq!((behind, not_reached), (0, 0));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use redis::{ConnectionInfo, RedisResult};
@@ -15,13 +15,17 @@ use crate::lifecycle::Lifecycle;
 
 /// Pause between two looks for a server that is away.
 const PROBE: Duration = Duration::from_millis(500);
+/// How often the log says that it is still away.
+const REMINDER: Duration = Duration::from_secs(60);
 /// Pause before the first one.
 const FIRST_PROBE: Duration = Duration::from_millis(50);
 /// Pause between two looks whether anything is due for repair.
 const REPAIR: Duration = Duration::from_millis(100);
 /// Pause between two looks whether the server is still the same one, in the same life, and takes writes. A server changes its replication id without a word
 /// when it gets a replica or was one; for as long may two servers of ours use different names.
-const SAME: Duration = Duration::from_secs(1);
+const SAME: Duration = Duration::from_millis(500);
+/// Pause before the next one after it did not answer in time: a server that nobody asks anything is given up within a second, too.
+const SAME_AGAIN: Duration = Duration::from_millis(20);
 /// Most keys that are repaired in one go.
 const REPAIRS: usize = 10_000;
 /// Keys that one step of emptying the tier looks at.
@@ -33,6 +37,7 @@ impl Dragonfly {
     /// Keeps the connections. Ends when the process takes no new work and its last writes are told.
     pub async fn run(self: Arc<Self>, lifecycle: Lifecycle) {
         let mut pause = Duration::ZERO;
+        let mut told: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = lifecycle.soft().cancelled() => break,
@@ -42,10 +47,21 @@ impl Dragonfly {
                 Ok(link) => {
                     self.use_link(&link);
                     self.keep(&link, &lifecycle).await;
-                    pause = FIRST_PROBE;
+                    (pause, told) = (FIRST_PROBE, None);
                 }
                 Err(reason) => {
-                    tracing::debug!(reason, "the second cache tier is away");
+                    // Not at each look; but whoever reads the log later is to see it too.
+                    if told.is_none_or(|at| at.elapsed() >= REMINDER) {
+                        let place = self.address.place();
+                        tracing::warn!(
+                            place,
+                            reason,
+                            "the second cache tier is not used; what it holds may be behind this server's writes until it is"
+                        );
+                        told = Some(Instant::now());
+                    } else {
+                        tracing::debug!(reason, "the second cache tier is away");
+                    }
                     pause = PROBE;
                 }
             }
@@ -132,7 +148,10 @@ impl Dragonfly {
                 _ = same.tick() => match link.is_same().await {
                     Ok(true) => {}
                     Ok(false) => self.give_up(link, &redis::RedisError::from((redis::ErrorKind::Io, "the server is in another life, or another one"))),
-                    Err(error) if error.is_timeout() => drop(self.failed(link, error)),
+                    Err(error) if error.is_timeout() => {
+                        drop(self.failed(link, error));
+                        same.reset_after(SAME_AGAIN);
+                    }
                     Err(error) => self.give_up(link, &error),
                 },
             }
@@ -249,6 +268,7 @@ impl Dragonfly {
         })
     }
 
+    /// Of one connection, for one piece of work: a pool that is kept asks PING and UNWATCH, which the user of the tier need not be allowed.
     fn admin_pool(&self, server: ConnectionInfo) -> RedisResult<deadpool_redis::Pool> {
         let limit = Duration::from(self.config.connect_timeout_ms);
         let config = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(limit)).set_response_timeout(Some(limit));

@@ -103,6 +103,7 @@ const OF_EXECUTION: &str = page!(
 );
 
 /// A checkpoint to read.
+#[derive(Clone)]
 pub(super) struct CheckpointGet {
     pub(super) tenant: TenantId,
     pub(super) key: CheckpointKey,

@@ -65,8 +65,8 @@ use self::sweep::Sweeper;
 use self::transaction::Limits;
 use self::work::{Runner, Work, Written};
 use super::{
-    Backend, CheckpointPage, HistoryQuery, IncrementOutcome, Lookup, Outcome, Result, ScopeDeletion, Store, StoreError, StoreFigures,
-    SweepLimits, SweepTask, Swept, Tombstone, VariableQuery, WriteContext,
+    Backend, CheckpointPage, HistoryQuery, IncrementOutcome, Lookup, Outcome, Refusable, Result, ScopeDeletion, Store, StoreError,
+    StoreFigures, SweepLimits, SweepTask, Swept, Tombstone, VariableQuery, WriteContext,
 };
 use crate::domain::checkpoint::{CheckpointKey, CheckpointQuery, CheckpointRecord, NewCheckpoint};
 use crate::domain::clock::Timestamp;
@@ -103,13 +103,17 @@ impl PostgresStore {
     }
 
     /// Runs a write by itself, when no other such write of these keys is at work. One of the same keys in a group meets it at the rows' locks.
-    async fn write<T: Send, W: Work<Output = Written<T>>>(
+    ///
+    /// A refusal of a request with an idempotency key is looked at again: an equal request, by way of another server, may have been what it
+    /// had to wait for at the row's lock. Then its key is found now, and its answer is this one's too.
+    async fn write<T: Send + Refusable, W: Work<Output = Written<T>>>(
         &self,
-        tenant: &TenantId,
+        context: &WriteContext,
         keys: impl IntoIterator<Item = impl Hash> + Send,
         work: &W,
     ) -> Result<T> {
         let before = self.runner.pool.begun();
+        let tenant = &context.tenant;
         let entered = self.gate.enter(keys.into_iter().map(|key| (W::TABLE, tenant, key))).await;
         let Some(_entered) = entered else {
             let why = "other writers of the resource did not end in time";
@@ -117,7 +121,11 @@ impl PostgresStore {
             let answers = self.runner.pool.answers_since(before);
             return Err(if answers { StoreError::Contended(why.into()) } else { StoreError::Unavailable(why.into()) });
         };
-        self.runner.write(tenant, work).await.map_err(|failure| failure.into_store_error(W::TABLE))
+        let mut answer = self.runner.write(tenant, work).await;
+        if context.idempotency.is_some() && answer.as_ref().is_ok_and(Refusable::is_refusal) {
+            answer = self.runner.write(tenant, work).await;
+        }
+        answer.map_err(|failure| failure.into_store_error(W::TABLE))
     }
 }
 
@@ -214,11 +222,11 @@ impl Store for PostgresStore {
         for name in &batch.delete {
             keys.push(VariableKey { scope: scope.clone(), name: name.clone() });
         }
-        self.write(&context.tenant, keys, &batch::WriteVariables { context, scope, life, batch }).await
+        self.write(context, keys, &batch::WriteVariables { context, scope, life, batch }).await
     }
 
     async fn delete_variables(&self, context: &WriteContext, scope: &Scope, life: ScopeLife, limit: u32) -> Result<Outcome<ScopeDeletion>> {
-        self.write(&context.tenant, [scope], &batch::DeleteScope { context, scope, life, limit }).await
+        self.write(context, [scope], &batch::DeleteScope { context, scope, life, limit }).await
     }
 
     async fn increment_variable(
@@ -229,7 +237,7 @@ impl Store for PostgresStore {
         expected: Expected,
         by: Number,
     ) -> Result<IncrementOutcome> {
-        self.write(&context.tenant, [key], &batch::IncrementVariable { context, key, life, expected, by }).await
+        self.write(context, [key], &batch::IncrementVariable { context, key, life, expected, by }).await
     }
 
     async fn effective_variables(
@@ -309,7 +317,7 @@ impl Store for PostgresStore {
         key: &CheckpointKey,
         new: &NewCheckpoint,
     ) -> Result<Outcome<CheckpointRecord>> {
-        self.write(&context.tenant, [&key.state], &checkpoint_write::CreateCheckpoint { context, key, new }).await
+        self.write(context, [&key.state], &checkpoint_write::CreateCheckpoint { context, key, new }).await
     }
 
     async fn get_checkpoint(&self, tenant: &TenantId, key: &CheckpointKey) -> Result<Lookup<CheckpointRecord>> {
@@ -317,7 +325,7 @@ impl Store for PostgresStore {
     }
 
     async fn delete_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<Tombstone>> {
-        self.write(&context.tenant, [&key.state], &checkpoint_write::DeleteCheckpoint { context, key, expected }).await
+        self.write(context, [&key.state], &checkpoint_write::DeleteCheckpoint { context, key, expected }).await
     }
 
     async fn list_checkpoints(&self, tenant: &TenantId, query: &CheckpointQuery) -> Result<CheckpointPage> {
@@ -325,11 +333,11 @@ impl Store for PostgresStore {
     }
 
     async fn restore_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<StateRecord>> {
-        self.write(&context.tenant, [&key.state], &checkpoint_state::RestoreCheckpoint { context, key, expected }).await
+        self.write(context, [&key.state], &checkpoint_state::RestoreCheckpoint { context, key, expected }).await
     }
 
     async fn fork_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>> {
-        self.write(&context.tenant, [(&key.state.workflow, target)], &checkpoint_state::ForkCheckpoint { context, key, target }).await
+        self.write(context, [(&key.state.workflow, target)], &checkpoint_state::ForkCheckpoint { context, key, target }).await
     }
 
     async fn get_state_at(&self, tenant: &TenantId, key: &StateKey, at: Timestamp) -> Result<StateAt> {
@@ -345,7 +353,7 @@ impl Store for PostgresStore {
     }
 
     async fn delete_execution(&self, context: &WriteContext, key: &StateKey, expected: Expected) -> Result<Outcome<RemovedExecution>> {
-        self.write(&context.tenant, [key], &execution_delete::DeleteExecution { context, key, expected }).await
+        self.write(context, [key], &execution_delete::DeleteExecution { context, key, expected }).await
     }
 
     async fn sweep(&self, task: SweepTask, limits: SweepLimits) -> Result<Swept> {

@@ -41,6 +41,7 @@ const ALL: &str = page!("");
 const OWN: &str = page!(" AND x.subject = $5");
 
 /// A session to read.
+#[derive(Clone)]
 pub(super) struct SessionGet {
     pub(super) tenant: TenantId,
     pub(super) id: SessionId,

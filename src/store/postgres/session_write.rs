@@ -19,6 +19,7 @@ use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext
 const LAST_EXPIRY: Timestamp = Timestamp::from_microseconds(253_402_128_000_000_000);
 
 /// One session to save.
+#[derive(Clone)]
 pub(super) struct SessionPut {
     pub(super) context: WriteContext,
     pub(super) id: SessionId,
@@ -66,6 +67,7 @@ impl Work for PutSessions<'_> {
 }
 
 /// One session to extend.
+#[derive(Clone)]
 pub(super) struct SessionExtension {
     pub(super) context: WriteContext,
     pub(super) id: SessionId,
@@ -151,6 +153,7 @@ fn outcome(id: &SessionId, row: &PgRow) -> Result<Outcome<SessionRecord>, Failur
 }
 
 /// One session to delete.
+#[derive(Clone)]
 pub(super) struct SessionDelete {
     pub(super) context: WriteContext,
     pub(super) id: SessionId,

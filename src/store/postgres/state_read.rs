@@ -107,6 +107,7 @@ pub(super) async fn kept_version(
 }
 
 /// A state to read.
+#[derive(Clone)]
 pub(super) struct StateGet {
     pub(super) tenant: TenantId,
     pub(super) key: StateKey,

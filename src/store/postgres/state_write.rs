@@ -17,6 +17,7 @@ use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext};
 
 /// One state to save.
+#[derive(Clone)]
 pub(super) struct StatePut {
     pub(super) context: WriteContext,
     pub(super) key: StateKey,
@@ -116,6 +117,7 @@ async fn kept_versions(
 }
 
 /// One state to delete.
+#[derive(Clone)]
 pub(super) struct StateDelete {
     pub(super) context: WriteContext,
     pub(super) key: StateKey,

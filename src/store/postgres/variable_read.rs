@@ -47,6 +47,7 @@ pub(super) fn behind_all_names() -> String {
 }
 
 /// A variable to read.
+#[derive(Clone)]
 pub(super) struct VariableGet {
     pub(super) tenant: TenantId,
     pub(super) key: VariableKey,

@@ -15,6 +15,7 @@ use crate::domain::version::{Expected, Version};
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext, answer};
 
 /// One variable to save.
+#[derive(Clone)]
 pub(super) struct VariablePut {
     pub(super) context: WriteContext,
     pub(super) key: VariableKey,
@@ -119,6 +120,7 @@ fn seconds_to_live(row: &VariablePut) -> Option<i64> {
 }
 
 /// One variable to delete.
+#[derive(Clone)]
 pub(super) struct VariableDelete {
     pub(super) context: WriteContext,
     pub(super) key: VariableKey,

@@ -22,7 +22,7 @@ use crate::domain::session::SessionRecord;
 use crate::domain::state::{StateKey, StateRecord};
 use crate::domain::variable::{VariableKey, VariableRecord};
 use crate::lifecycle::Lifecycle;
-use crate::store::{Lookup, Outcome, Result, Tombstone};
+use crate::store::{Lookup, Outcome, Refusable as _, Result, Tombstone};
 
 /// Groups of a kind of read that one tenant has at work at once in a lane: a read holds no lock and waits for no disk.
 const READS_TOGETHER: usize = 2;
@@ -67,7 +67,13 @@ impl Groups {
     /// # Errors
     /// The queue is full, the wait in it was too long, the store is closed, or the database did not answer.
     pub(in super::super) async fn submit<R: Kind>(&self, row: R) -> Result<R::Answer> {
-        R::lanes(self).submit(row).await
+        // See `PostgresStore::write` for why a refusal is looked at again.
+        let again = row.idempotency().is_some().then(|| row.clone());
+        let answer = R::lanes(self).submit(row).await?;
+        match again {
+            Some(row) if R::is_refusal(&answer) => R::lanes(self).submit(row).await,
+            _ => Ok(answer),
+        }
     }
 
     /// Writes that wait for their group, and how many may.
@@ -106,7 +112,10 @@ impl Groups {
 }
 
 /// A request that has lanes.
-pub(in super::super) trait Kind: Grouped {
+pub(in super::super) trait Kind: Grouped + Clone {
+    /// Whether nothing was written because of what is there.
+    fn is_refusal(answer: &Self::Answer) -> bool;
+
     /// Its lanes.
     fn lanes(groups: &Groups) -> &Lanes<Self>;
 }
@@ -144,6 +153,10 @@ macro_rules! writes {
         }
 
         impl Kind for $row {
+            fn is_refusal(answer: &Self::Answer) -> bool {
+                answer.is_refusal()
+            }
+
             fn lanes(groups: &Groups) -> &Lanes<Self> {
                 &groups.$lanes
             }
@@ -175,6 +188,10 @@ macro_rules! reads {
         }
 
         impl Kind for $row {
+            fn is_refusal(_: &Self::Answer) -> bool {
+                false
+            }
+
             fn lanes(groups: &Groups) -> &Lanes<Self> {
                 &groups.$lanes
             }
