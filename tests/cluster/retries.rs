@@ -80,7 +80,7 @@ async fn prepare(client: &Client, kind: &str, round: usize) -> Asked {
             put(state(&name), document).await;
             asked(Method::POST, format!("{execution}/checkpoints"), json!({"checkpoint_id": "c"}), None)
         }
-        _ => unreachable!("{kind}"),
+        _ => panic!("{kind}"),
     }
 }
 
