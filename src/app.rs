@@ -157,6 +157,7 @@ impl App {
             authenticator,
             metrics: Arc::new(metrics),
             places: Arc::new(Semaphore::new(config.server.max_in_flight)),
+            patches: surface.patches(),
             documents: surface.documents,
             clock,
             config,

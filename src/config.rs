@@ -8,10 +8,11 @@ mod validate;
 mod value;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Source, load};
@@ -70,6 +71,7 @@ pub struct ServerConfig {
     pub metrics_listen: Option<SocketAddr>,
     pub docs: bool,
     pub max_connections: usize,
+    pub max_connections_per_address: usize,
     pub max_in_flight: usize,
     pub max_header_bytes: usize,
     pub max_headers: usize,
@@ -81,6 +83,32 @@ pub struct ServerConfig {
     pub stop_delay_ms: Milliseconds,
     pub drain_timeout_ms: Milliseconds,
     pub stop_timeout_ms: Milliseconds,
+    #[serde(with = "value::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    pub proxy_header: ProxyHeader,
+    #[serde(deserialize_with = "value::list")]
+    pub cors_origins: Vec<String>,
+    pub hsts: bool,
+    pub hsts_seconds: u64,
+    pub compress_above_bytes: usize,
+}
+
+/// The header in which trusted proxies say who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl ServerConfig {
+    /// Whether this address is that of a trusted proxy.
+    #[must_use]
+    pub fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// `[database]`
@@ -101,6 +129,7 @@ pub struct DatabaseConfig {
     pub role: String,
     pub pool_size: u32,
     pub acquire_timeout_ms: Milliseconds,
+    pub pool_queue: usize,
     pub statement_timeout_ms: Milliseconds,
     pub lock_timeout_ms: Milliseconds,
     pub idle_in_transaction_timeout_ms: Milliseconds,

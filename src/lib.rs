@@ -12,6 +12,7 @@ pub mod app;
 pub mod cache;
 pub mod command;
 pub mod config;
+pub mod deadline;
 pub mod domain;
 pub mod error;
 #[doc(hidden)]

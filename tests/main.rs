@@ -32,9 +32,13 @@ mod fuzz_corpus;
 #[cfg(test)]
 mod http_server;
 #[cfg(test)]
+mod manners;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod overload;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]

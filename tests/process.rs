@@ -13,7 +13,7 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_nworkflow-state");
 /// Longest wait for bytes of the server.
 const PATIENCE: Duration = Duration::from_secs(20);
-const STATE: &str = r#"{"marking":{"p":1}}"#;
+pub(crate) const STATE: &str = r#"{"marking":{"p":1}}"#;
 
 /// A folder to run the program in, with nothing of this process's environment.
 pub(crate) struct Place(TempDir);
@@ -81,11 +81,15 @@ impl Server {
         }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("the log can be read")
     }
 
-    fn printed_after(&self, label: &str) -> &str {
+    pub(crate) fn printed_after(&self, label: &str) -> &str {
         let rest = self.printed.split_once(label).unwrap_or_else(|| panic!("{label} is not printed: {}", self.printed)).1;
         rest.lines().next().expect("a line follows").trim()
     }
@@ -94,14 +98,14 @@ impl Server {
         self.printed_after("Address:").strip_prefix("http://").and_then(|text| text.parse().ok()).expect("an address is printed")
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address()).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit can be set");
         stream
     }
 
     /// A write whose body is not all there yet.
-    fn begin_write(&self) -> TcpStream {
+    pub(crate) fn begin_write(&self) -> TcpStream {
         let mut stream = self.connect();
         let token = self.printed_after("Token:");
         let head = format!(
@@ -117,13 +121,13 @@ impl Server {
         stream
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("sh can be started").success());
     }
 
     /// Polls the log, which the server writes line by line.
-    fn wait_for_log(&mut self, text: &str) {
+    pub(crate) fn wait_for_log(&mut self, text: &str) {
         for _ in 0..PATIENCE.as_millis() / 10 {
             if self.log().contains(text) {
                 return;
@@ -134,7 +138,7 @@ impl Server {
         panic!("the log does not say {text:?}: {}", self.log());
     }
 
-    fn wait_until_closed(&self) {
+    pub(crate) fn wait_until_closed(&self) {
         let address = self.address();
         for _ in 0..PATIENCE.as_millis() / 10 {
             if TcpStream::connect(address).is_err() {
@@ -145,7 +149,7 @@ impl Server {
         panic!("the server still listens: {}", self.log());
     }
 
-    fn wait_for_end(&mut self) -> ExitStatus {
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
         for _ in 0..PATIENCE.as_millis() / 10 {
             if let Some(status) = self.child.try_wait().expect("the server is a child") {
                 return status;

@@ -183,14 +183,14 @@ async fn a_write_happens_although_its_caller_went_away() {
 }
 
 #[tokio::test]
-async fn a_full_queue_is_unavailable() {
+async fn a_full_queue_refuses() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
     let (writer, key, document) = (writer(), key(), document(1));
     // One thread: the writer takes nothing while these are polled for the first time.
     let outcomes =
         futures_util::future::join_all((0..1100).map(|_| store.put_state(&writer, &key, Expected::Any, &document, Operation::Put))).await;
-    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))).count();
+    let refused = outcomes.iter().filter(|outcome| matches!(outcome, Err(StoreError::Full))).count();
     let applied = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Applied { .. }))).count();
     assert_eq!((applied, refused), (1024, 76));
     assert_eq!(save(&store, 1).await.get(), 1025, "a refused write leaves nothing");

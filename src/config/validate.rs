@@ -60,6 +60,7 @@ fn check(config: &Config) -> Problems {
         found.found.push(Problem { path: "data_dir".to_owned(), message: "data_dir must name a folder".to_owned() });
     }
     server(&config.server, &mut found);
+    web(&config.server, &mut found);
     database(&config.database, &mut found);
     embedded(&config.embedded, &mut found);
     dragonfly(&config.dragonfly, &mut found);
@@ -123,6 +124,7 @@ impl Problems {
 
 fn server(server: &ServerConfig, found: &mut Problems) {
     found.range("server.max_connections", server.max_connections, 1, 1_000_000);
+    found.range("server.max_connections_per_address", server.max_connections_per_address, 1, 1_000_000);
     found.range("server.max_in_flight", server.max_in_flight, 1, 1_000_000);
     found.range("server.max_header_bytes", server.max_header_bytes, MIN_HEADER_BYTES, 1024 * 1024);
     found.range("server.max_uri_bytes", server.max_uri_bytes, 1, MAX_URI_BYTES.min(server.max_header_bytes));
@@ -141,6 +143,38 @@ fn server(server: &ServerConfig, found: &mut Problems) {
     if server.metrics_listen == Some(server.listen) && server.listen.port() != 0 {
         found.add("server.metrics_listen", "is the address of server.listen; leave it empty to serve metrics there, with a token");
     }
+}
+
+/// What browsers and proxies are told and believed.
+fn web(server: &ServerConfig, found: &mut Problems) {
+    for origin in &server.cors_origins {
+        if !is_origin(origin) {
+            found.add(
+                "server.cors_origins",
+                format!("names {origin:?}, which is no origin such as https://app.example or http://localhost:5173"),
+            );
+        }
+    }
+    for network in server.trusted_proxies.iter().filter(|network| network.prefix_len() == 0) {
+        found.add("server.trusted_proxies", format!("names {network}, and so trusts whoever connects"));
+    }
+    found.range("server.hsts_seconds", server.hsts_seconds, 0, 63_072_000);
+    found.range("server.compress_above_bytes", server.compress_above_bytes, 0, MAX_BODY_BYTES);
+}
+
+/// Whether a browser would send the text as the origin of a page: scheme, host and a port that is not the scheme's own, in lower case.
+fn is_origin(text: &str) -> bool {
+    let (host, own_port) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(host), _) => (host, ":443"),
+        (_, Some(host)) => (host, ":80"),
+        _ => return false,
+    };
+    let is_plain = host.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]_".contains(&byte));
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    is_plain && !name.is_empty() && !host.ends_with(own_port) && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 fn database(database: &DatabaseConfig, found: &mut Problems) {
@@ -169,6 +203,7 @@ fn database(database: &DatabaseConfig, found: &mut Problems) {
     }
     found.range("database.pool_size", database.pool_size, 1, 1000);
     found.time("database.acquire_timeout_ms", database.acquire_timeout_ms);
+    found.range("database.pool_queue", database.pool_queue, 1, 1_000_000);
     found.time("database.statement_timeout_ms", database.statement_timeout_ms);
     found.time("database.lock_timeout_ms", database.lock_timeout_ms);
     found.time("database.idle_in_transaction_timeout_ms", database.idle_in_transaction_timeout_ms);

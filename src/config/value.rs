@@ -48,3 +48,24 @@ pub(super) mod optional_address {
         }
     }
 }
+
+/// Networks, each written with its prefix or as the one address that it is.
+pub(super) mod networks {
+    use std::net::IpAddr;
+
+    use ipnet::IpNet;
+
+    use super::{Deserializer, Serializer, list};
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+        let read = |text: &String| {
+            let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+            network.ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no network such as 10.0.0.0/8 and no address")))
+        };
+        list(deserializer)?.iter().map(read).collect()
+    }
+
+    pub(in super::super) fn serialize<S: Serializer>(networks: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(networks.iter().map(ToString::to_string))
+    }
+}

@@ -20,12 +20,21 @@ impl Timestamp {
     pub fn parse(text: &str) -> Option<Self> {
         // The library reads more than RFC 3339, such as times with a zone in brackets.
         let plain = text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_digit() || b"-:.+TZtz ".contains(&byte));
-        if !plain {
+        // The library would take the second 60 for the 59th.
+        if !plain || Self::names_leap_second(text) {
             return None;
         }
         let time = text.parse::<jiff::Timestamp>().ok().or_else(|| is_in_last_days(text).then_some(jiff::Timestamp::MAX));
         // A whole second: parts of the last one can be read and not shown.
         time.map(|time| Self(time.as_microsecond().min(jiff::Timestamp::MAX.as_second() * 1_000_000)))
+    }
+
+    /// Whether the text is a time of day with the second 60. RFC 3339 has such times; clocks do not.
+    #[must_use]
+    pub fn names_leap_second(text: &str) -> bool {
+        let time = text.get(10..).and_then(|rest| rest.strip_prefix(['T', 't', ' ']));
+        let time = time.or_else(|| text.get(8..).and_then(|rest| rest.strip_prefix(['T', 't', ' '])));
+        time.is_some_and(|time| time.bytes().filter(u8::is_ascii_digit).skip(4).take(2).eq(*b"60"))
     }
 
     /// Microseconds since the epoch.
@@ -144,7 +153,18 @@ mod tests {
         for bad in ["9999-12-31", "9999-12-31T23:59:59", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z"] {
             assert_eq!(Timestamp::parse(bad), None, "{bad}");
         }
-        for bad in ["", "now", "2025-11-22", "1763806530", "2025-13-22T00:00:00Z", "2025-11-22T00:00:00Z[Europe/Berlin]"] {
+        for bad in [
+            "",
+            "now",
+            "2025-11-22",
+            "1763806530",
+            "2025-13-22T00:00:00Z",
+            "2025-11-22T00:00:00Z[Europe/Berlin]",
+            "2026-01-01T00:00:60Z",
+            "2016-12-31t23:59:60.5z",
+            "2016-12-31 23:59:60+00:00",
+            "20161231T235960Z",
+        ] {
             assert_eq!(Timestamp::parse(bad), None, "{bad}");
         }
     }

@@ -17,6 +17,11 @@ use crate::service::{Done, Rendered, Representation, Source, Tier};
 /// What a path segment keeps as it is: the unreserved characters of RFC 3986, and the colon of scopes.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
+/// The store was asked, because no cache knew.
+const STORE_MISS: &str = "nworkflow-store; fwd=miss";
+/// The store was asked, because the request wants that.
+const STORE_BYPASS: &str = "nworkflow-store; fwd=bypass";
+
 /// A path of these segments, percent-encoded.
 pub(super) fn path(segments: &[&str]) -> String {
     segments.iter().fold(String::new(), |mut path, segment| {
@@ -105,12 +110,19 @@ pub(super) fn cache_status(headers: &mut HeaderMap, source: Source) {
         Tier::Local => "nworkflow-local; hit",
         Tier::Second if is_away => "nworkflow-dragonfly; hit; detail=store-away",
         Tier::Second => "nworkflow-dragonfly; hit",
-        Tier::Store { asked: true } => "nworkflow-store; fwd=bypass",
-        Tier::Store { asked: false } => "nworkflow-store; fwd=miss",
+        Tier::Store { asked: true } => STORE_BYPASS,
+        Tier::Store { asked: false } => STORE_MISS,
     };
     headers.insert("cache-status", HeaderValue::from_static(status));
     if let Some(seconds) = source.store_away_seconds {
         headers.insert(AGE, HeaderValue::from(seconds));
+    }
+}
+
+/// Of a request that asks for the store: nobody has looked into a cache for it.
+pub(super) fn asked_the_store(headers: &mut HeaderMap) {
+    if headers.get("cache-status").is_some_and(|status| status == STORE_MISS) {
+        headers.insert("cache-status", HeaderValue::from_static(STORE_BYPASS));
     }
 }
 

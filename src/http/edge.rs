@@ -1,40 +1,36 @@
 //! The outermost layer: what holds for every request, whatever its route.
 //!
-//! In order: an id; limits of the address and headers; a place among the requests at work, or 503 at once; the deadline; a net under
-//! panics; the rest of a refused body; problems rendered; one log line and the metrics. Nothing here touches a store.
+//! In order: an id and who calls; what the layers below answer (`admission.rs`); problems rendered; what every answer says (`manners.rs`);
+//! one log line and the metrics. Nothing here touches a store.
 
-use std::panic::AssertUnwindSafe;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Extension;
-use axum::body::{Body, HttpBody as _};
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::FutureExt as _;
-use http::header::{CACHE_CONTROL, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use uuid::Uuid;
 
 use super::AppState;
-use super::body::SharedBody;
-use super::extract::{RequestId, single_header};
+use super::answer;
+use super::extract::{RequestId, asks_store};
+use super::manners;
 use super::operation::Identified;
+use super::peer::Peer;
 use super::problem::{self, Unrendered};
 use crate::domain::id::uuid_v7;
 use crate::domain::principal::Principal;
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error};
 use crate::telemetry::in_request;
 
 /// Longest request id that is taken over from the client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
-/// How much of a refused body is read, so that the client gets to read the answer.
-const DRAIN_BYTES: usize = 16 * 1024 * 1024;
-/// How long that may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The layer.
 pub(super) async fn edge(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
@@ -48,8 +44,13 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     request.extensions_mut().insert(identified.clone());
     request.extensions_mut().insert(Extension(Arc::clone(&state.authenticator)));
 
-    let admitted = in_request(Arc::clone(&id.text), admit(&state, request, next)).await;
-    let mut response = admitted.unwrap_or_else(Error::into_response);
+    let connected = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    let peer = connected.map(|address| Peer::of(&state.config.server, address, request.headers()));
+    let is_read = method == Method::GET || method == Method::HEAD;
+    let wants_csrf_token = is_read && manners::wants_csrf_token(request.headers());
+    let asks_store = asks_store(request.headers());
+
+    let mut response = in_request(Arc::clone(&id.text), next.run(request)).await;
 
     if response.status().is_client_error() || response.status().is_server_error() {
         let error = match response.extensions_mut().remove::<Unrendered>() {
@@ -60,111 +61,31 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
         response.extensions_mut().insert(Unrendered(error));
     }
     // Whatever it says: neither a state nor that there is none may be shared, or believed later without asking.
-    if method == Method::GET || method == Method::HEAD {
+    if is_read {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     }
+    if asks_store {
+        answer::asked_the_store(response.headers_mut());
+    }
+    if wants_csrf_token {
+        response.headers_mut().insert(manners::CSRF_TOKEN, HeaderValue::from_static(manners::NO_CSRF_TOKEN));
+    }
+    manners::protect(&state.config.server, peer.is_some_and(|peer| peer.is_secure), response.headers_mut());
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);
     }
     let (route, caller, elapsed) = (route.as_deref(), identified.get(), started.elapsed());
-    record(&state, &Line { id: &id, method: &method, path: &path, route, caller, elapsed }, &response);
+    record(
+        &state,
+        &Line { id: &id, method: &method, path: &path, route, caller, elapsed, address: peer.map(|peer| peer.address) },
+        &response,
+    );
     response
-}
-
-async fn admit(state: &AppState, request: Request, next: Next) -> Result<Response> {
-    check_size(state, &request)?;
-    check_framing(&request)?;
-    let limit = deadline(state, &request)?;
-    let is_probe = request.uri().path().starts_with("/health/");
-    // Whoever asks whether to send the body is not asked for it only to have it thrown away.
-    let waits = request.headers().contains_key(EXPECT);
-    let (request, body) = share_body(request);
-    let place = match Arc::clone(&state.places).try_acquire_owned() {
-        Ok(place) => Some(place),
-        Err(_) if is_probe => None,
-        Err(_) => {
-            // A client that still sends when the connection closes would not read why.
-            if let Some(body) = body.filter(|_| !waits) {
-                body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
-            }
-            return Err(Error::new(Code::Overloaded, "The server has too many requests at work.")
-                .with_limit(state.config.server.max_in_flight as u64));
-        }
-    };
-    let _in_flight = state.metrics.enter_request();
-    let response = match tokio::time::timeout(limit, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),
-        Err(_) => Error::new(Code::DeadlineExceeded, format!("The request took longer than {} ms.", limit.as_millis())).into_response(),
-    };
-    // Nothing is at work any more: a caller without a token must not keep others out by sending a refused body slowly.
-    drop(place);
-    // A body that came too slowly is not waited for once more.
-    let is_late = response.extensions().get::<Unrendered>().is_some_and(|Unrendered(error)| error.code == Code::BodyTimeout);
-    if let Some(body) = body.filter(|body| !is_late && (!waits || body.was_asked_for())) {
-        body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
-    }
-    Ok(response)
-}
-
-fn share_body(request: Request) -> (Request, Option<SharedBody>) {
-    let (parts, body) = request.into_parts();
-    if body.is_end_stream() {
-        return (Request::from_parts(parts, body), None);
-    }
-    let shared = SharedBody::new(body);
-    (Request::from_parts(parts, Body::new(shared.clone())), Some(shared))
-}
-
-fn check_size(state: &AppState, request: &Request) -> Result<()> {
-    let server = &state.config.server;
-    let uri = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if uri > server.max_uri_bytes {
-        return Err(Error::new(Code::UriTooLong, format!("Path and query are longer than {} bytes.", server.max_uri_bytes))
-            .with_limit(server.max_uri_bytes as u64));
-    }
-    if request.headers().len() > server.max_headers {
-        let limit = server.max_headers;
-        return Err(Error::new(Code::HeadersTooLarge, format!("There are more than {limit} headers.")).with_limit(limit as u64));
-    }
-    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if headers > server.max_header_bytes {
-        let limit = server.max_header_bytes;
-        return Err(Error::new(Code::HeadersTooLarge, format!("The headers are larger than {limit} bytes.")).with_limit(limit as u64));
-    }
-    Ok(())
-}
-
-/// How long the request may take. A body has time of its own, unless the client set the whole time.
-fn deadline(state: &AppState, request: &Request) -> Result<Duration> {
-    let server = &state.config.server;
-    let body = if request.body().is_end_stream() { Duration::ZERO } else { server.body_read_timeout_ms.into() };
-    let limit = Duration::from(server.request_timeout_ms) + body;
-    let Some(text) = single_header(request.headers(), "x-request-timeout-ms")? else { return Ok(limit) };
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse::<i64>().map(u64::try_from) {
-        Ok(Ok(milliseconds @ 1..)) if digits => Ok(limit.min(Duration::from_millis(milliseconds))),
-        _ => Err(Error::new(Code::InvalidHeader, format!("X-Request-Timeout-Ms must be an integer between 1 and {}.", i64::MAX))),
-    }
 }
 
 /// A path as it may be shown: some clients send bytes beyond ASCII as they are.
 fn visible(path: &str) -> String {
     utf8_percent_encode(path, CONTROLS).to_string()
-}
-
-/// Refuses heads that two readers may read differently (RFC 9112 sections 3.2 and 6.1).
-fn check_framing(request: &Request) -> Result<()> {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return Err(Error::new(Code::InvalidHeader, "The header Host must be there once."));
-    }
-    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
-    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if !is_chunked || codings.next().is_some() {
-        return Err(Error::new(Code::InvalidHeader, "The header Transfer-Encoding must be chunked, once."));
-    }
-    Ok(())
 }
 
 /// The client's `X-Request-Id`, when it is one safe word; else a new UUIDv7.
@@ -193,6 +114,8 @@ struct Line<'a> {
     route: Option<&'a str>,
     caller: Option<&'a Principal>,
     elapsed: Duration,
+    /// Whose request it is, as far as trusted proxies tell.
+    address: Option<IpAddr>,
 }
 
 /// One line a request. Paths hold ids and names, percent-encoded; queries, bodies, headers and tokens never appear.
@@ -214,11 +137,12 @@ fn record(state: &AppState, line: &Line<'_>, response: &Response) {
         _ => {}
     }
     let cause = error.and_then(Error::cause).unwrap_or_default();
+    let address = line.address.map(|address| address.to_string()).unwrap_or_default();
     let duration_ms = line.elapsed.as_micros() as f64 / 1000.0;
     macro_rules! request_line {
         ($level:ident) => {
             tracing::$level!(
-                request_id = %line.id.text, method = %line.method, route = line.route.unwrap_or_default(), path = line.path, status = status.as_u16(), duration_ms,
+                request_id = %line.id.text, method = %line.method, route = line.route.unwrap_or_default(), path = line.path, status = status.as_u16(), duration_ms, address,
                 tenant, subject, client, actor, code, cause, "request"
             )
         };
@@ -232,10 +156,13 @@ pub(super) async fn no_route() -> Error {
 }
 
 /// The answer to a method that the path does not have; OPTIONS is answered with what it has. The framework adds `Allow`.
-pub(super) async fn no_method(method: Method) -> Response {
-    if method == Method::OPTIONS {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        Error::new(Code::MethodNotAllowed, format!("The route does not have the method {method}.")).into_response()
+pub(super) async fn no_method(State(state): State<AppState>, path: Option<MatchedPath>, method: Method) -> Response {
+    if method != Method::OPTIONS {
+        return Error::new(Code::MethodNotAllowed, format!("The route does not have the method {method}.")).into_response();
     }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if let Some(accept_patch) = path.and_then(|path| state.patches.get(path.as_str()).copied()) {
+        response.headers_mut().insert("accept-patch", HeaderValue::from_static(accept_patch));
+    }
+    response
 }

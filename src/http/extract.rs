@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 use uuid::Uuid;
 
-use super::query::{self, Query};
+use super::query::{self, Query, has_broken_escape};
 use crate::domain::checkpoint::CheckpointKey;
 use crate::domain::id::{CheckpointId, ExecutionId, InvalidIdentifier, SessionId, VariableName, WorkflowId};
 use crate::domain::principal::Principal;
@@ -88,11 +88,6 @@ impl PathParameters {
             InvalidScope::UnknownKind => Error::new(Code::InvalidScope, format!("scope {error}.")),
         })
     }
-}
-
-/// Whether a `%` is there without two hexadecimal digits behind it.
-fn has_broken_escape(path: &str) -> bool {
-    path.split('%').skip(1).any(|rest| !rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 /// `{workflow_id}` and `{execution_id}`.
@@ -215,11 +210,7 @@ impl<S: Sync> FromRequestParts<S> for ReadHeaders {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
         let headers = &parts.headers;
-        // Bytes, and not a text: whatever else is in the header, the directive counts.
-        let directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-        let from_store = directives
-            .map(<[u8]>::trim_ascii)
-            .any(|directive| directive.eq_ignore_ascii_case(b"no-cache") || directive.eq_ignore_ascii_case(b"no-store"));
+        let from_store = asks_store(headers);
         let min_version = match single_header(headers, "x-min-version")? {
             Some(text) => {
                 let invalid =
@@ -230,6 +221,16 @@ impl<S: Sync> FromRequestParts<S> for ReadHeaders {
         };
         Ok(Self { freshness: Freshness { from_store, min_version }, precondition: super::conditional::precondition(headers)? })
     }
+}
+
+/// Whether only the store's answer will do: `Cache-Control: no-cache` or `no-store`.
+pub(super) fn asks_store(headers: &HeaderMap) -> bool {
+    // Bytes, and not a text: whatever else is in the header, the directive counts.
+    let mut directives = headers.get_all(CACHE_CONTROL).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    directives.any(|directive| {
+        let directive = directive.trim_ascii();
+        directive.eq_ignore_ascii_case(b"no-cache") || directive.eq_ignore_ascii_case(b"no-store")
+    })
 }
 
 /// A header that may be there once, as visible ASCII.

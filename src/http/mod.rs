@@ -1,8 +1,10 @@
 //! HTTP: routes, identity, problems, the API document. The outermost room.
 //!
-//! A request passes the edge (`edge.rs`: id, limits, deadline, log line), then the guard of its route (`operation.rs`: token and
+//! A request passes the edge (`edge.rs`: id, log line; `manners.rs`: browsers, compression; `admission.rs`: limits, deadline), then the guard of its route (`operation.rs`: token and
 //! permissions, before any store is touched), then its handler (`routes/`), which calls one service.
 
+mod addresses;
+mod admission;
 mod answer;
 pub mod auth;
 mod body;
@@ -10,10 +12,12 @@ mod conditional;
 mod edge;
 mod extract;
 pub(crate) mod fuzzing;
+mod manners;
 mod openapi;
 mod openapi_30;
 mod openapi_grammar;
 mod operation;
+mod peer;
 mod problem;
 mod query;
 mod refusal;
@@ -22,11 +26,12 @@ pub mod server;
 mod stall;
 mod write;
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use http::Method;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -59,6 +64,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The API document.
     pub documents: Documents,
+    /// Which patches a path takes, by its template.
+    pub patches: BTreeMap<String, &'static str>,
     /// Places for requests at work.
     pub places: Arc<Semaphore>,
 }
@@ -87,6 +94,15 @@ pub struct Surface {
     pub documents: Documents,
     /// Every operation with its declaration.
     pub operations: Vec<(Method, String, Operation)>,
+}
+
+impl Surface {
+    /// Which patches a path takes, by its template.
+    #[must_use]
+    pub fn patches(&self) -> BTreeMap<String, &'static str> {
+        let patches = self.operations.iter().filter(|(method, ..)| method == Method::PATCH);
+        patches.filter_map(|(_, path, operation)| Some((path.clone(), operation.accept_patch?))).collect()
+    }
 }
 
 /// Puts the routes together. `metrics_here` adds `/metrics` to the API's own port.
@@ -122,12 +138,20 @@ pub fn renderers() -> Renderers {
 
 /// The router of the API's port: routes, fallbacks, edge.
 pub fn router(routes: Router<AppState>, state: AppState) -> Router {
-    let routes = if state.config.server.docs { routes.merge(docs()) } else { routes };
-    routes
+    let server = &state.config.server;
+    let routes = if server.docs { routes.merge(docs()) } else { routes };
+    // The last one is the outermost.
+    let mut routes = routes
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
-        .layer(from_fn_with_state(state.clone(), edge::edge))
-        .with_state(state)
+        .layer(manners::compression(server))
+        .layer(from_fn(manners::negotiate))
+        .layer(from_fn_with_state(state.clone(), admission::admission));
+    if let Some(rules) = manners::cross_origin_rules(server) {
+        // Also what is refused below can be read by those who may read.
+        routes = routes.layer(from_fn_with_state(rules, manners::cross_origin));
+    }
+    routes.layer(from_fn_with_state(state.clone(), edge::edge)).with_state(state)
 }
 
 /// Swagger UI, from the binary, on this server's own document.
@@ -143,6 +167,7 @@ pub fn metrics_router(state: AppState) -> Router {
         .route("/metrics", axum::routing::get(routes::operations::get_metrics))
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
+        .layer(from_fn_with_state(state.clone(), admission::admission))
         .layer(from_fn_with_state(state.clone(), edge::edge))
         .with_state(state)
 }

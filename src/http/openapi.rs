@@ -204,6 +204,16 @@ fn header_parameters(operation: &Operation, method: &Method) -> Vec<Value> {
             &json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}),
         ));
     }
+    if operation.lists {
+        headers.push(with_example(
+            header(
+                "Cache-Control",
+                "`no-cache`: lists are always read from the store; the answer's `Cache-Status` says `fwd=bypass` then.",
+                &json!({"type": "string"}),
+            ),
+            json!("no-cache"),
+        ));
+    }
     if operation.access != Access::Open {
         headers.push(header(
             "X-Tenant-Id",
@@ -267,11 +277,13 @@ fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation
     if operation.conditional && !operation.writes {
         responses.insert("304".into(), json!({"description": "The client has this version"}));
     }
+    let creates = responses.contains_key("201");
     for (status, response) in responses.iter_mut() {
         let mut headers = Map::new();
         headers.insert("X-Request-Id".into(), text("The request's id, also in the server's log."));
-        if operation.conditional && *method != Method::DELETE {
-            headers.insert("ETag".into(), text("The version in quotes."));
+        let is_written = status == "201" || status == "204";
+        if *method != Method::DELETE && (operation.conditional || (creates && is_written)) {
+            headers.insert("ETag".into(), text("The version in quotes; behind `W/` when the answer is compressed."));
         }
         if status == "201" || (status == "204" && operation.writes && *method != Method::DELETE) {
             headers.insert("Location".into(), text("The path of the resource."));
@@ -283,7 +295,7 @@ fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation
         if *method == Method::GET {
             headers.insert("Cache-Control".into(), text("`private, no-cache`."));
         }
-        if operation.reads_fresh {
+        if operation.reads_fresh || operation.lists {
             headers.insert("Cache-Status".into(), text(CACHE_STATUS));
             headers.insert("Age".into(), json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}}));
         }
@@ -325,7 +337,7 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
         }
         if *method == Method::GET {
             headers["Cache-Control"] = json!({"description": "`private, no-cache`.", "schema": {"type": "string"}});
-            if operation.reads_fresh && matches!(status, 404 | 412) {
+            if (operation.reads_fresh || operation.lists) && matches!(status, 404 | 412) {
                 headers["Cache-Status"] = json!({"description": CACHE_STATUS, "schema": {"type": "string"}});
                 headers["Age"] = json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}});
             }

@@ -40,6 +40,8 @@ pub struct Operation {
     pub writes: bool,
     /// Whether it takes `Cache-Control: no-cache` and `X-Min-Version`.
     pub reads_fresh: bool,
+    /// Whether it reads a list.
+    pub lists: bool,
     /// The id of the HEAD operation beside it.
     pub head: Option<&'static str>,
     /// Of a PATCH: the media types that it takes.
@@ -66,6 +68,7 @@ const WRITE: &[Code] = &[
     Code::PreconditionFailed,
     Code::BodyTooLarge,
     Code::StoreUnavailable,
+    Code::QueueFull,
     Code::OutcomeUnknown,
     // A body that breaks off.
     Code::InvalidJson,
@@ -79,6 +82,7 @@ const ACT: &[Code] = &[
     Code::IdempotencyKeyReused,
     Code::BodyTooLarge,
     Code::StoreUnavailable,
+    Code::QueueFull,
     Code::OutcomeUnknown,
     Code::InvalidJson,
 ];
@@ -104,6 +108,7 @@ impl Operation {
             conditional: false,
             writes: false,
             reads_fresh: false,
+            lists: false,
             head: None,
             accept_patch: None,
             optional_body: false,
@@ -185,13 +190,14 @@ impl Operation {
         self.conditional = true;
         self.reads_fresh = true;
         self.head = Some(head);
-        self.refuses(&[Code::InvalidEtag, Code::PreconditionFailed, Code::VersionNotReached, Code::StoreUnavailable])
+        self.refuses(&[Code::InvalidEtag, Code::PreconditionFailed, Code::VersionNotReached, Code::StoreUnavailable, Code::QueueFull])
     }
 
-    /// A read of a list or a past version.
+    /// A read of a list.
     #[must_use]
-    pub fn reads(self) -> Self {
-        self.refuses(&[Code::InvalidParameter, Code::StoreUnavailable])
+    pub fn reads(mut self) -> Self {
+        self.lists = true;
+        self.refuses(&[Code::InvalidParameter, Code::StoreUnavailable, Code::QueueFull])
     }
 }
 

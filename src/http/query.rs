@@ -19,8 +19,12 @@ impl Query {
     /// Reads the part behind `?`.
     ///
     /// # Errors
-    /// A parameter is not percent-encoded UTF-8.
+    /// The query is not percent-encoded UTF-8.
     pub(super) fn parse(query: &str) -> Result<Self> {
+        // The decoder would leave them as they are, and two readers would read two values.
+        if has_broken_escape(query) {
+            return Err(Error::new(Code::InvalidParameter, "A % in the query is not followed by two hexadecimal digits; % itself is %25."));
+        }
         let decode = |text: &str| -> Result<String> {
             let spaced = if text.contains('+') { Cow::Owned(text.replace('+', " ")) } else { Cow::Borrowed(text) };
             let decoded = percent_decode_str(&spaced).decode_utf8();
@@ -89,6 +93,10 @@ impl Query {
     /// It is not one.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>> {
         let Some(text) = self.one(name)? else { return Ok(None) };
+        if Timestamp::names_leap_second(text) {
+            let detail = format!("The parameter {name} names the second 60: leap seconds are not counted here, so seconds are 00 to 59.");
+            return Err(Error::new(Code::InvalidParameter, detail));
+        }
         let invalid =
             || Error::new(Code::InvalidParameter, format!("The parameter {name} must be a time such as 2026-11-22T10:15:30.123456Z."));
         Timestamp::parse(text).map(Some).ok_or_else(invalid)
@@ -119,6 +127,11 @@ impl Query {
     }
 }
 
+/// Whether a `%` is there without two hexadecimal digits behind it.
+pub(super) fn has_broken_escape(text: &str) -> bool {
+    text.split('%').skip(1).any(|rest| !rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
+}
+
 /// A version in decimal digits.
 pub(super) fn version(text: &str) -> Option<Version> {
     let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
@@ -135,7 +148,10 @@ mod tests {
         assert_eq!(query.all("name").collect::<Vec<_>>(), ["a/b", "c d"]);
         assert_eq!(query.one("prefix").unwrap(), Some(""));
         assert!(query.one("name").is_err());
-        assert!(Query::parse("a=%ff").is_err());
+        for bad in ["a=%ff", "a=%zz", "a=%4", "a=%", "%=a", "a=%%41", "a&b=1%2", "a=%+1"] {
+            assert!(Query::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Query::parse("a=100%25").unwrap().one("a").unwrap(), Some("100%"));
     }
 
     #[test]

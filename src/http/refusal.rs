@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::problem;
+use super::{manners, problem};
 use crate::domain::clock::Clock;
 use crate::domain::id::uuid_v7;
 
@@ -50,10 +50,13 @@ fn problem_of(status: StatusCode, peer: SocketAddr) -> Vec<u8> {
     let body = problem::body(&error, "", &request_id);
     tracing::info!(%request_id, %peer, status = status.as_u16(), code = error.code.name(), "request");
     let reason = status.canonical_reason().unwrap_or("Refused");
+    let protection: String = manners::ALWAYS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let mut answer = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: {}\r\nx-request-id: {request_id}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "HTTP/1.1 {} {reason}\r\ncontent-type: {}\r\nx-request-id: {request_id}\r\n{protection}content-security-policy: {}\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
         status.as_u16(),
         problem::PROBLEM_JSON,
+        manners::DATA_POLICY,
         body.len()
     )
     .into_bytes();

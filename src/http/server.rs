@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::Service as _;
 
+use super::addresses::Addresses;
 use super::refusal::Refusals;
 use super::stall::StallLimit;
 use crate::config::ServerConfig;
@@ -37,8 +38,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Serves the router on the listener. The future ends when the lifecycle stops softly and the listener is closed; each connection is a
 /// task of the lifecycle, which ends after the request at work (idle: at once), or is cut when the lifecycle stops hard.
 ///
-/// Limits, all from the configuration: connections (further ones wait in the kernel's queue), bytes and time of a request's head (the
-/// time also bounds how long an idle connection is kept), time in which a client takes nothing of an answer.
+/// Limits, all from the configuration: connections (further ones wait in the kernel's queue), connections of one address (further ones are
+/// closed), bytes and time of a request's head (the time also bounds how long an idle connection is kept), time in which a client takes
+/// next to nothing of an answer.
 ///
 /// Requests carry the peer's address as [`ConnectInfo`].
 pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifecycle: &Lifecycle) -> impl Future<Output = ()> + use<> {
@@ -52,6 +54,8 @@ pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifec
         .max_header_size(head)
         .max_buf_size(head);
     let connections = Arc::new(Semaphore::new(config.max_connections));
+    let addresses = Addresses::new(config.max_connections_per_address);
+    let config = config.clone();
     let write_timeout = Duration::from(config.write_timeout_ms);
     let lifecycle = lifecycle.clone();
     async move {
@@ -66,9 +70,13 @@ pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifec
                 () = lifecycle.soft().cancelled() => return,
                 next = next => next,
             };
+            let Some(counted) = addresses.enter(&config, peer.ip()) else {
+                tracing::debug!(%peer, "an address holds too many connections: this one is closed");
+                continue;
+            };
             let connection = serve_connection(stream, peer, router.clone(), builder.clone(), write_timeout, lifecycle.clone());
             lifecycle.spawn(async move {
-                let _permit = permit;
+                let (_permit, _counted) = (permit, counted);
                 // The panic itself is in the log by now. It ends this connection and nothing else.
                 let _ = AssertUnwindSafe(connection).catch_unwind().await;
             });

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::Bytes;
@@ -9,10 +10,12 @@ use axum::extract::{FromRequest, Request};
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::extract::{RequestId, caller, single_header};
 use super::{AppState, body, conditional};
+use crate::deadline;
 use crate::domain::document;
 use crate::domain::patch::PatchKind;
 use crate::error::{Code, Error, Result};
@@ -165,6 +168,8 @@ impl<B: BodyKind> FromRequest<AppState> for Write<B> {
         let patch = check_media(B::MEDIA, &parts.headers)?;
         let limit = B::limit(state);
         let body = body::read(&parts.headers, incoming, limit, state.config.server.body_read_timeout_ms.into()).await?;
+        // The body's time is over; the rest is for what it asks for.
+        deadline::bring_forward(Instant::now() + Duration::from(state.config.server.request_timeout_ms));
         let idempotency = key.map(|key| IdempotencyKey { fingerprint: fingerprint(&parts, &body), key: key.to_owned() });
         let request_id = parts.extensions.get::<RequestId>().map_or(Uuid::nil(), |id| id.uuid);
         Ok(Self { request: WriteRequest { caller, request_id, precondition, idempotency }, minimal, body, patch, limit, kind: PhantomData })

@@ -17,6 +17,7 @@ use super::sampler::{self, Sampler, SamplerFigures};
 use super::turns::{Turns, in_flight};
 use super::{Done, Freshness, IdempotencyKey, Representation, Source, Tier, WriteRequest};
 use crate::cache::{Entry, Flights, Key, Loaded, Tiers, Wanted, key_text};
+use crate::deadline;
 use crate::domain::clock::Timestamp;
 use crate::domain::principal::Principal;
 use crate::domain::store_life::StoreLife;
@@ -129,7 +130,13 @@ impl Memory {
         // With nobody to ask, whoever wants no answers of caches is told so by the store itself.
         let store_away = self.life.away_for();
         let from_store = freshness.from_store || (store_away.is_some() && !self.settings.serve_cached_when_db_down);
-        let found = self.tiers.read(&self.flights, &key, &wanted, from_store, load).await;
+        let found = loop {
+            let found = self.tiers.read(&self.flights, &key, &wanted, from_store, load).await;
+            // A load that others share ends with the deadline of the one who does it. Who has more time loads again.
+            if !found.as_ref().is_err_and(|error| error.code == Code::DeadlineExceeded) || deadline::has_passed() {
+                break found;
+            }
+        };
         let (entry, tier) = found.map_err(|error: Arc<Error>| error.copy())?;
         let is_reached = entry.answers(&wanted);
         if !matches!(tier, Tier::Store { .. })
@@ -302,10 +309,11 @@ impl Memory {
             None => None,
         };
         let store = Arc::clone(&self.store);
-        let task = self.lifecycle.spawn(async move {
+        let until = deadline::current();
+        let task = self.lifecycle.spawn(deadline::within(until, async move {
             let _turn = turn;
             work(store, context).await
-        });
+        }));
         match task.await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(StoreError::Contended(cause))) if idempotency.is_some() => Err(in_flight().with_cause(cause)),
@@ -380,6 +388,8 @@ impl From<StoreError> for Error {
         let (code, detail) = match &error {
             StoreError::Unavailable(_) => (Code::StoreUnavailable, "The database does not answer."),
             StoreError::Contended(_) => (Code::Overloaded, "Other writers held the resource for too long."),
+            StoreError::Full => (Code::QueueFull, "Too many requests wait for the database."),
+            StoreError::Late => (Code::DeadlineExceeded, "The deadline passed before the database was done. Nothing was written."),
             StoreError::OutcomeUnknown(_) => (Code::OutcomeUnknown, "The connection to the database broke during the commit."),
             StoreError::Corrupt { .. } | StoreError::Internal(_) => (Code::Internal, "Something went wrong in the server."),
         };

@@ -53,6 +53,12 @@ pub enum StoreError {
     /// database chose this transaction as a deadlock's victim. Nothing was written.
     #[error("the store is contended")]
     Contended(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// More requests wait for the database than may. This one was not begun.
+    #[error("too many requests wait for the store")]
+    Full,
+    /// The request's deadline passed before the database was done with it. Nothing was written.
+    #[error("the deadline passed")]
+    Late,
     /// The connection broke while the commit was on its way: the write is there or it is not.
     #[error("the outcome of the commit is unknown")]
     OutcomeUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),

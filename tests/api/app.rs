@@ -365,6 +365,23 @@ impl Answer {
         };
         let declared = &operation["responses"][status.to_string()];
         assert!(declared.is_object(), "{}: answered {status}, which its operation does not declare: {}", self.what, self.text());
+        for name in [
+            "ETag",
+            "Location",
+            "Cache-Status",
+            "Session-Expires",
+            "Idempotency-Replayed",
+            "Preference-Applied",
+            "Retry-After",
+            "Accept-Patch",
+        ] {
+            let is_declared = declared["headers"].get(name).is_some();
+            assert!(
+                !self.headers.contains_key(name) || is_declared,
+                "{}: answered {status} with {name}, which its operation does not declare",
+                self.what
+            );
+        }
         if status >= 400 && *method != Method::HEAD {
             let code = self.json()["code"].clone();
             let codes = declared["x-codes"].as_array().unwrap();

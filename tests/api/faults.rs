@@ -23,6 +23,7 @@ use crate::support::proxy::{Fault, Proxy};
 on_both_stores!(
     a_store_that_is_away_is_told_and_comes_back,
     contention_is_overload,
+    a_full_queue_is_told_as_what_it_is,
     an_unknown_outcome_is_told_and_resolved_by_the_key,
     no_cause_reaches_the_client,
 );
@@ -128,6 +129,20 @@ async fn contention_is_overload(app: TestApp) {
     let keyed = put(&ada, STATE, 7).header("idempotency-key", "k").send().await.problem(409, "idempotency_in_flight");
     assert_eq!(keyed.header("retry-after"), Some("1"));
     assert_keeps_the_secret(&keyed);
+    app.faults.set(Behaviour::Pass);
+    assert_untouched(&ada).await;
+}
+
+/// The database is well: it is not to be said that it does not answer.
+async fn a_full_queue_is_told_as_what_it_is(app: TestApp) {
+    let ada = seed(&app).await;
+    app.faults.set(Behaviour::Fail(|| StoreError::Full));
+    for call in everything(&ada) {
+        let answer = call.send().await.problem(503, "queue_full");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(!answer.text().contains("does not answer"), "{}", answer.text());
+    }
+    put(&ada, STATE, 7).header("idempotency-key", "k").send().await.problem(503, "queue_full");
     app.faults.set(Behaviour::Pass);
     assert_untouched(&ada).await;
 }

@@ -217,7 +217,7 @@ async fn a_client_that_left_is_waited_for(app: TestApp) {
     let server = app.beside(Options::default().set("limits.idempotency_wait_ms", "50")).await;
     let ada = server.admin("acme");
     for (path, body) in TARGETS {
-        app.faults.set(Behaviour::Hold);
+        app.faults.set(Behaviour::HoldWriteAnswers);
         let first = keyed(&ada, path, body, path).header("x-request-timeout-ms", "400").send();
         let (first, ()) = tokio::join!(first, app.faults.wait_for_calls(1));
         first.problem(504, "deadline_exceeded");

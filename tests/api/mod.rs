@@ -12,7 +12,7 @@ mod identity;
 mod openapi;
 mod patches;
 mod races;
-mod raw;
+pub mod raw;
 mod round_trip;
 mod scopes;
 mod sessions;

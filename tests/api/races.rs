@@ -262,7 +262,16 @@ async fn clients_that_leave_break_nothing(app: TestApp) {
 async fn a_write_goes_on_behind_its_deadline(app: TestApp) {
     let ada = app.admin("acme");
     for path in TARGETS {
+        // What the store has not begun by then it does not begin.
         app.faults.set(Behaviour::Hold);
+        let late = put(&ada, path, 6).header("x-request-timeout-ms", "300").send();
+        let (late, ()) = tokio::join!(late, app.faults.wait_for_calls(1));
+        late.problem(504, "deadline_exceeded");
+        app.faults.set(Behaviour::Pass);
+        app.faults.wait_until_idle().await;
+        ada.get(path).send().await.expect(404);
+
+        app.faults.set(Behaviour::HoldWriteAnswers);
         let late = put(&ada, path, 7).header("x-request-timeout-ms", "300").send();
         let (late, ()) = tokio::join!(late, app.faults.wait_for_calls(1));
         let late = late.problem(504, "deadline_exceeded");

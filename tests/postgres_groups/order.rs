@@ -84,7 +84,7 @@ async fn a_full_queue_refuses_and_recovers() {
         let refused = async {
             wait_for_queue(&store, 4).await;
             for outcome in put_all(&store, &acme, &["hot", "cold"]).await {
-                assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+                assert!(matches!(outcome, Err(StoreError::Full)), "{outcome:?}");
             }
             // The queues of other kinds have room.
             assert!(matches!(store.get_state(&acme.tenant, &state("hot")).await, Ok(Lookup::Live(_))));
@@ -94,7 +94,7 @@ async fn a_full_queue_refuses_and_recovers() {
     };
     let (first, last) = tokio::join!(biased; waiting, others);
     // Five came at once for four places.
-    let refused = first.iter().filter(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))).count();
+    let refused = first.iter().filter(|outcome| matches!(outcome, Err(StoreError::Full))).count();
     assert_eq!(refused, 1, "{first:?}");
     let mut found: Vec<i64> = first.into_iter().chain(last).filter_map(|outcome| version(outcome).ok()).collect();
     found.sort_unstable();

@@ -29,6 +29,8 @@ pub(crate) enum Behaviour {
     Hold,
     /// The real store does them, and the answers of reads of one resource wait for another behaviour. Everything else goes through.
     HoldAnswers,
+    /// The real store does them, and all other answers than those wait for another behaviour.
+    HoldWriteAnswers,
 }
 
 /// What happens between a read of one resource and its reader.
@@ -94,7 +96,7 @@ impl Faults {
     async fn hold_answer(&self) {
         let mut next = self.0.behaviour.subscribe();
         self.0.held.send_modify(|held| *held += 1);
-        let _ = next.wait_for(|behaviour| !matches!(behaviour, Behaviour::HoldAnswers)).await;
+        let _ = next.wait_for(|behaviour| !matches!(behaviour, Behaviour::HoldAnswers | Behaviour::HoldWriteAnswers)).await;
     }
 
     /// Waits until no call is at work.
@@ -166,6 +168,13 @@ macro_rules! faulty {
                     Behaviour::HoldAnswers => {
                         let answer = self.store.$method($($name),*).await;
                         if stringify!($method).starts_with("get_") {
+                            self.faults.hold_answer().await;
+                        }
+                        answer
+                    }
+                    Behaviour::HoldWriteAnswers => {
+                        let answer = self.store.$method($($name),*).await;
+                        if !stringify!($method).starts_with("get_") && stringify!($method) != "ping" {
                             self.faults.hold_answer().await;
                         }
                         answer

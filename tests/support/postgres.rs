@@ -125,6 +125,7 @@ pub(crate) fn config_of(url: String) -> DatabaseConfig {
     config.acquire_timeout_ms = Milliseconds(20_000);
     config.lock_timeout_ms = Milliseconds(20_000);
     config.queue_timeout_ms = Milliseconds(20_000);
+    config.pool_queue = 10_000;
     config
 }
 

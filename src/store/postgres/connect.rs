@@ -143,5 +143,5 @@ pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions
             })
         })
         .connect_lazy_with(options);
-    Pool::new(connections)
+    Pool::new(connections, config.pool_queue)
 }

@@ -65,6 +65,11 @@ impl Failure {
         }
     }
 
+    /// Whether the server ended the statement because it took too long.
+    pub(super) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Driver(error) if code(error).as_deref() == Some("57014"))
+    }
+
     /// What the caller learns when nothing was written. `table` is what the statement was about.
     pub(super) fn into_store_error(self, table: &'static str) -> StoreError {
         match self {

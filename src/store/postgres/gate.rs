@@ -5,6 +5,9 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use crate::deadline;
 
 /// Keys are told apart by their stripe. Two keys of one stripe wait for each other without need, so there are many more stripes than
 /// writes at work; one takes some 40 bytes.
@@ -29,7 +32,7 @@ impl Gate {
         Self { stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(), hasher: RandomState::new(), wait }
     }
 
-    /// Enters with all these keys, in the order of arrival. `None` when the wait was too long.
+    /// Enters with all these keys, in the order of arrival. `None` when the wait was too long, or longer than the request has time.
     pub(super) async fn enter(&self, keys: impl IntoIterator<Item = impl Hash>) -> Option<Entered<'_>> {
         // Sorted, so that two writes of the same keys cannot each wait for the other.
         let mut numbers: Vec<usize> = keys.into_iter().map(|key| self.stripe(&key)).collect();
@@ -42,7 +45,9 @@ impl Gate {
             }
             Entered(places)
         };
-        tokio::time::timeout(self.wait, entering).await.ok()
+        let until = Instant::now() + self.wait;
+        let until = deadline::current().map_or(until, |deadline| deadline.min(until));
+        tokio::time::timeout_at(until, entering).await.ok()
     }
 
     fn stripe(&self, key: &impl Hash) -> usize {

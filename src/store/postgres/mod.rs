@@ -62,12 +62,12 @@ use self::gate::Gate;
 use self::group::Groups;
 use self::pool::Pool;
 use self::sweep::Sweeper;
-use self::transaction::Limits;
 use self::work::{Runner, Work, Written};
 use super::{
     Backend, CheckpointPage, HistoryQuery, IncrementOutcome, Lookup, Outcome, Refusable, Result, ScopeDeletion, Store, StoreError,
     StoreFigures, SweepLimits, SweepTask, Swept, Tombstone, VariableQuery, WriteContext,
 };
+use crate::deadline;
 use crate::domain::checkpoint::{CheckpointKey, CheckpointQuery, CheckpointRecord, NewCheckpoint};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ExecutionId, SessionId, TenantId, UserId, WorkflowId};
@@ -116,6 +116,9 @@ impl PostgresStore {
         let tenant = &context.tenant;
         let entered = self.gate.enter(keys.into_iter().map(|key| (W::TABLE, tenant, key))).await;
         let Some(_entered) = entered else {
+            if deadline::has_passed() {
+                return Err(StoreError::Late);
+            }
             let why = "other writers of the resource did not end in time";
             // Of a database that is away one writer after the other finds that out, each by its own time limit.
             let answers = self.runner.pool.answers_since(before);
@@ -136,8 +139,7 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let limits = Limits { pool: &self.health, answer: self.runner.answer_limit };
-        let begun = transaction::read(limits, None, async |connection| {
+        let begun = transaction::read(self.runner.limits_of(&self.health), None, async |connection| {
             match vitals::look(connection, &self.life).await {
                 // It answers: that it does not tell its identity is another matter.
                 Ok(()) | Err(sqlx::Error::Database(_)) => Ok(()),

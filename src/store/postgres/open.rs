@@ -12,6 +12,7 @@ use super::gate::Gate;
 use super::group::{GroupLimits, Groups};
 use super::observer::Observer;
 use super::sweep::{self, Sweeper};
+use super::transaction;
 use super::work::Runner;
 use super::{PostgresStore, connect, migrate, self_test};
 use crate::config::DatabaseConfig;
@@ -20,9 +21,6 @@ use crate::domain::commit::CommitObserver;
 use crate::domain::store_life::StoreLife;
 use crate::lifecycle::Lifecycle;
 use crate::store::migrate::MigrationReport;
-
-/// How much longer than the server's own time limit an answer is waited for.
-pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// How far the start may go to make the database ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +70,11 @@ impl PostgresStore {
         let epoch = inspect(&mut first).await?;
         first.close().await.map_err(OpenError::during("the end of the self test"))?;
         let budget = Duration::from(config.sweep_timeout_ms);
-        let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + GRACE);
+        let sweeping = connect::Settings::of_sweeper(config, role.as_deref(), budget * 2 + transaction::GRACE);
         let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping, None), budget);
         let health = connect::pool(config, 1, login.clone(), settings.clone(), Some(life.clone()));
         let pool = connect::pool(config, config.pool_size, login, settings, Some(life.clone()));
-        let answer_limit = Duration::from(config.statement_timeout_ms) + GRACE;
-        let runner = Arc::new(Runner::new(pool, clock, answer_limit, epoch, Observer::new(observer)));
+        let runner = Arc::new(Runner::new(pool, clock, config.statement_timeout_ms.into(), epoch, Observer::new(observer)));
         let groups = Groups::start(&runner, GroupLimits::of(config), lifecycle);
         Ok(Self { runner, health, life, gate: Gate::new(config.lock_timeout_ms.into()), groups, sweeper })
     }

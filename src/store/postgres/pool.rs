@@ -14,6 +14,8 @@ use crate::store::StoreError;
 pub(super) struct Pool {
     connections: PgPool,
     at_work: AtomicUsize,
+    waiting: AtomicUsize,
+    most_waiting: usize,
     begun: AtomicU64,
 }
 
@@ -31,9 +33,20 @@ impl Drop for AtWork<'_> {
     }
 }
 
+/// A caller who waits for a connection.
+#[derive(Debug)]
+struct Seat<'a>(&'a Pool);
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Pool {
-    pub(super) fn new(connections: PgPool) -> Self {
-        Self { connections, at_work: AtomicUsize::new(0), begun: AtomicU64::new(0) }
+    /// A pool for whose connections so many may wait.
+    pub(super) fn new(connections: PgPool, most_waiting: usize) -> Self {
+        Self { connections, at_work: AtomicUsize::new(0), waiting: AtomicUsize::new(0), most_waiting, begun: AtomicU64::new(0) }
     }
 
     /// Most connections.
@@ -54,10 +67,20 @@ impl Pool {
     /// A connection. Whether it lives is for BEGIN to find out.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
         let before = self.begun();
+        let _seat = self.take_seat()?;
         self.connections.acquire().await.map_err(|error| match error {
             Error::PoolTimedOut if self.answers_since(before) => StoreError::Contended("all connections are busy".into()).into(),
             error => Failure::Unconnected(error),
         })
+    }
+
+    /// A seat among those who wait, when all connections are busy.
+    fn take_seat(&self) -> Result<Option<Seat<'_>>, Failure> {
+        if self.idle_connections() > 0 || self.connections() < self.size() {
+            return Ok(None);
+        }
+        let seat = Seat(self);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.most_waiting { Err(StoreError::Full.into()) } else { Ok(Some(seat)) }
     }
 
     /// Counts a transaction that the server has begun, until the guard is dropped.

@@ -50,7 +50,7 @@ impl Sweeper {
 
     fn limits(&self) -> Limits<'_> {
         // A step is the work of the transaction that holds the lock: a statement may begin just before its time is over.
-        Limits { pool: &self.pool, answer: self.budget * 2 + super::open::GRACE }
+        Limits { pool: &self.pool, answer: self.budget * 2 + transaction::GRACE, statement: self.budget, deadline: None }
     }
 
     fn place(&self, task: SweepTask) -> Option<TenantId> {

@@ -5,11 +5,13 @@ use std::future::pending;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Postgres};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres};
+use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::pool::Pool;
 use crate::domain::id::TenantId;
+use crate::store::StoreError;
 
 /// Where transactions run, and within which limits.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +20,33 @@ pub(super) struct Limits<'a> {
     /// Longest wait for the end of BEGIN, of the work, and of COMMIT each. The server's own time limits end a statement; this one ends
     /// the wait for a server that is no longer there.
     pub(super) answer: Duration,
+    /// The time that the server itself gives a statement.
+    pub(super) statement: Duration,
+    /// When nobody waits any more: statements end by then, and nothing is begun after it.
+    pub(super) deadline: Option<Instant>,
 }
+
+impl Limits<'_> {
+    /// What is left of the time.
+    ///
+    /// # Errors
+    /// Nothing is.
+    fn left(&self) -> Result<Option<Duration>, Failure> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) { Err(StoreError::Late.into()) } else { Ok(left) }
+    }
+
+    /// A connection, when there is one in time.
+    async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        match self.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline, self.pool.acquire()).await.unwrap_or(Err(StoreError::Late.into())),
+            None => self.pool.acquire().await,
+        }
+    }
+}
+
+/// How much longer than the server gives a statement its answer is waited for.
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// What a crash of the database may take away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +120,19 @@ async fn run<T>(
     // After a restart of the server every connection of the pool is dead.
     let mut left = limits.pool.size();
     loop {
-        let mut lease = Lease { connection: limits.pool.acquire().await?, is_clear: false };
+        limits.left()?;
+        let mut lease = Lease { connection: limits.acquire().await?, is_clear: false };
+        let time_left = limits.left().inspect_err(|_| lease.is_clear = true)?;
+        // The server ends what nobody waits for. With about as much time left as it gives a statement anyway, it need not be told.
+        let lowered = time_left.filter(|left| *left < limits.statement - limits.statement / 10);
+        let begin = match lowered {
+            Some(left) => format!("{begin}; SET LOCAL statement_timeout = {}", left.as_millis().max(1)),
+            None => begin.clone(),
+        };
+        let answer = time_left.map_or(limits.answer, |left| limits.answer.min(left + GRACE));
         // BEGIN is the test whether the connection still lives.
         let begun =
-            within(limits.answer, async { lease.connection.begin_with(AssertSqlSafe(begin.as_str())).await.map_err(Failure::Unconnected) })
-                .await;
+            within(answer, async { lease.connection.begin_with(AssertSqlSafe(begin.as_str())).await.map_err(Failure::Unconnected) }).await;
         let mut transaction = match begun {
             Ok(transaction) => transaction,
             Err(failure) if failure.lost_connection() && !matches!(failure, Failure::Silent) && left > 0 => {
@@ -107,8 +143,9 @@ async fn run<T>(
         };
         lease.is_clear = true;
         let _at_work = limits.pool.count();
-        let output = match within(limits.answer, work(&mut transaction)).await {
+        let output = match within(answer, work(&mut transaction)).await {
             Ok(output) => output,
+            Err(failure) if lowered.is_some() && failure.is_cancelled() => return Err(StoreError::Late.into()),
             Err(failure) => {
                 lease.is_clear = !failure.lost_connection();
                 return Err(failure);
@@ -119,7 +156,14 @@ async fn run<T>(
         }
         lease.is_clear = false;
         let committed = {
-            let committing = within(limits.answer, async { Ok(transaction.commit().await?) });
+            let committing = within(limits.answer, async {
+                if lowered.is_some() {
+                    // A COMMIT that waits for a standby and is ended looks like one that has not waited.
+                    let restore = format!("SET LOCAL statement_timeout = {}", limits.statement.as_millis());
+                    transaction.execute(sqlx::raw_sql(AssertSqlSafe(restore))).await?;
+                }
+                Ok(transaction.commit().await?)
+            });
             tokio::select! {
                 biased;
                 committed = committing => committed,

@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::observer::{Observer, Told};
 use super::pool::Pool;
 use super::transaction::{self, Durability, Limits};
+use crate::deadline;
 use crate::domain::clock::Clock;
 use crate::domain::commit::Change;
 use crate::domain::id::TenantId;
@@ -80,8 +81,8 @@ impl KnownTenants {
 pub(super) struct Runner {
     pub(super) pool: Pool,
     pub(super) clock: Clock,
-    /// Longest wait for an answer of the server.
-    pub(super) answer_limit: Duration,
+    /// The time that the server gives a statement.
+    statement_limit: Duration,
     tenants: KnownTenants,
     /// Unknown when the server does not tell.
     epoch: Mutex<Option<Epoch>>,
@@ -93,11 +94,11 @@ pub(super) struct Runner {
 
 impl Runner {
     /// A runner of a server that was in this epoch when it was opened.
-    pub(super) fn new(pool: Pool, clock: Clock, answer_limit: Duration, epoch: Option<Epoch>, observer: Observer) -> Self {
+    pub(super) fn new(pool: Pool, clock: Clock, statement_limit: Duration, epoch: Option<Epoch>, observer: Observer) -> Self {
         Self {
             pool,
             clock,
-            answer_limit,
+            statement_limit,
             tenants: KnownTenants::default(),
             epoch: Mutex::new(epoch),
             observer,
@@ -116,9 +117,15 @@ impl Runner {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Where and within which limits transactions run.
+    /// Where and within which limits transactions of the request at work run.
     pub(super) fn limits(&self) -> Limits<'_> {
-        Limits { pool: &self.pool, answer: self.answer_limit }
+        self.limits_of(&self.pool)
+    }
+
+    /// The same on another pool.
+    pub(super) fn limits_of<'a>(&self, pool: &'a Pool) -> Limits<'a> {
+        let statement = self.statement_limit;
+        Limits { pool, answer: statement + transaction::GRACE, statement, deadline: deadline::current() }
     }
 
     /// Runs a read. It has no effect, so it is begun again after any loss of the connection.
@@ -239,7 +246,7 @@ impl Runner {
         }
         let Some(mark) = mark else { return Ok(()) };
         let (fate, now) = match epoch {
-            Some(epoch) => epoch::fate_of(self.limits(), tenant, mark, epoch).await,
+            Some(epoch) => epoch::fate_of(Limits { deadline: None, ..self.limits() }, tenant, mark, epoch).await,
             None => (Fate::Unknown, None),
         };
         if now.is_some() {

@@ -12,10 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::GroupFailure;
 use crate::config::EmbeddedConfig;
+use crate::deadline;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::commit::{Change, CommitObserver, Objection, Resource};
 use crate::domain::id::TenantId;
@@ -111,15 +113,14 @@ impl Writer {
         Self { queue, counters, closing, ended }
     }
 
-    /// Queues a write and waits for its outcome. Once queued it happens, whether or not someone still waits.
+    /// Queues a write and waits for its outcome. Once queued it happens, whether or not someone still waits, unless its turn comes after the
+    /// deadline of its request.
     pub(super) async fn submit<W: Write>(&self, write: W) -> Result<W::Answer> {
         let (reply, outcome) = oneshot::channel();
-        let job = Box::new(Job { write, reply, outcome: None });
-        self.queue.try_send(job).map_err(|error| {
-            StoreError::Unavailable(match error {
-                mpsc::error::TrySendError::Full(_) => "the queue of the writer is full".into(),
-                mpsc::error::TrySendError::Closed(_) => CLOSED.into(),
-            })
+        let job = Box::new(Job { write, reply, deadline: deadline::current(), outcome: None });
+        self.queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Full,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable(CLOSED.into()),
         })?;
         outcome.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown("the writer ended without an answer".into())))
     }
@@ -174,6 +175,8 @@ trait Queued: Send {
 struct Job<W: Write> {
     write: W,
     reply: oneshot::Sender<Result<W::Answer>>,
+    /// When nobody waits for the answer any more.
+    deadline: Option<Instant>,
     outcome: Option<Result<W::Answer>>,
 }
 
@@ -184,6 +187,11 @@ impl<W: Write> Queued for Job<W> {
     }
 
     async fn run(&mut self, connection: &mut SqliteConnection, now: Timestamp) -> Option<Vec<Change>> {
+        // The time is for those who still wait.
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            self.outcome = Some(Err(StoreError::Late));
+            return None;
+        }
         let mut unit = Unit { connection, now, changes: Vec::new() };
         let outcome = self.write.apply(&mut unit).await;
         let changes = outcome.is_ok().then_some(unit.changes);

@@ -30,6 +30,7 @@ use self::queue::Job;
 use super::failure::Failure;
 use super::work::Runner;
 use crate::config::DatabaseConfig;
+use crate::deadline;
 use crate::domain::id::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::store::{Result, StoreError};
@@ -153,21 +154,21 @@ impl<R: Grouped> Lanes<R> {
     }
 
     /// Queues a request and waits for its answer. A write that is queued happens, whether or not someone still waits, unless it waits for
-    /// longer than the queue's limit.
+    /// longer than the queue's limit, or until the deadline of its request.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: the queue is full, or the store is closed. [`StoreError::Contended`]: it waited for too long. Else
+    /// [`StoreError::Full`]: the queue is. [`StoreError::Unavailable`]: the store is closed. [`StoreError::Contended`] or
+    /// [`StoreError::Late`]: it waited for too long. Else
     /// whatever kept its group, or itself alone, from being answered.
     async fn submit(&self, row: R) -> Result<R::Answer> {
-        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|error| {
-            StoreError::Unavailable(match error {
-                TryAcquireError::NoPermits => "the queue of the writers is full".into(),
-                TryAcquireError::Closed => CLOSED.into(),
-            })
+        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits => StoreError::Full,
+            TryAcquireError::Closed => StoreError::Unavailable(CLOSED.into()),
         })?;
         let (reply, answer) = oneshot::channel();
         let lane = self.lane(&row);
-        let job = Job { row, reply, queued_at: Instant::now(), begun: self.shared.runner.pool.begun(), place };
+        let job =
+            Job { row, reply, queued_at: Instant::now(), deadline: deadline::current(), begun: self.shared.runner.pool.begun(), place };
         if lane.is_none_or(|lane| lane.send(job).is_err()) {
             return Err(StoreError::Unavailable(CLOSED.into()));
         }

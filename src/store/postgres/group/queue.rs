@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::pool::Begun;
 use super::{GroupLimits, Grouped};
 use crate::domain::id::TenantId;
-use crate::store::Result;
+use crate::store::{Result, StoreError};
 
 /// How long a group may take before its tenant's next one is begun beside it. So a row that somebody else has locked delays the writes of
 /// that row, and not those of its lane; and on a slow disk more than one commit is under way.
@@ -25,6 +25,8 @@ pub(super) struct Job<R: Grouped> {
     pub(super) row: R,
     pub(super) reply: oneshot::Sender<Result<R::Answer>>,
     pub(super) queued_at: Instant,
+    /// When nobody waits for the answer any more.
+    pub(super) deadline: Option<Instant>,
     /// The moment for [`answers_since`](super::super::pool::Pool::answers_since).
     pub(super) begun: Begun,
     /// Its place in the queue, given back when a group takes it.
@@ -44,11 +46,24 @@ fn names<R: Grouped>(row: &R) -> impl Iterator<Item = Name<R::Key>> {
     key.into_iter().chain(idempotency)
 }
 
+/// The way back to a caller, and until when he waits.
+pub(super) struct Reply<T> {
+    sender: oneshot::Sender<Result<T>>,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl<T> Reply<T> {
+    /// Tells the caller. He may have gone away; what happened has happened all the same.
+    pub(super) fn send(self, answer: Result<T>) {
+        let _ = self.sender.send(answer);
+    }
+}
+
 /// Requests that are answered together.
 pub(super) struct Group<R: Grouped> {
     pub(super) tenant: TenantId,
     pub(super) rows: Vec<R>,
-    pub(super) replies: Vec<oneshot::Sender<Result<R::Answer>>>,
+    pub(super) replies: Vec<Reply<R::Answer>>,
     pub(super) ticket: Ticket<R::Key>,
 }
 
@@ -89,13 +104,18 @@ impl<R: Grouped> Line<R> {
     }
 
     /// The rows of the next group: in their order, those whose names are free and not waited for by an earlier one.
-    fn take(&mut self, limits: &GroupLimits) -> (Vec<Job<R>>, Vec<Name<R::Key>>) {
+    fn take(&mut self, now: Instant, limits: &GroupLimits) -> (Vec<Job<R>>, Vec<Name<R::Key>>) {
         let mut rest = self.waiting.split_off(self.looked_at);
         let (mut taken, mut taken_names, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
         while taken.len() < limits.rows && (taken.is_empty() || bytes < limits.bytes) {
             let Some(job) = rest.pop_front() else { break };
             // Whoever asked for nothing but an answer and has left needs none.
             if !R::WRITES && job.reply.is_closed() {
+                continue;
+            }
+            // Nothing is begun that comes too late: the time is for those who still wait.
+            if job.deadline.is_some_and(|deadline| deadline <= now) {
+                let _ = job.reply.send(Err(StoreError::Late));
                 continue;
             }
             if names(&job.row).any(|name| self.busy.contains(&name) || self.behind.contains(&name)) {
@@ -157,7 +177,7 @@ impl<R: Grouped> Queue<R> {
             if !line.may_begin(now) {
                 continue;
             }
-            let (jobs, names) = line.take(limits);
+            let (jobs, names) = line.take(now, limits);
             let waits_on = !line.waiting.is_empty();
             if jobs.is_empty() && waits_on {
                 continue;
@@ -173,9 +193,9 @@ impl<R: Grouped> Queue<R> {
             self.last_number += 1;
             line.at_work.push(AtWork { number: self.last_number, since: now, rows: jobs.len() });
             let ticket = Ticket { tenant: tenant.clone(), number: self.last_number, names };
-            let begin = |Job { row, reply, place, .. }: Job<R>| {
+            let begin = |Job { row, reply, deadline, place, .. }: Job<R>| {
                 drop(place);
-                (row, reply)
+                (row, Reply { sender: reply, deadline })
             };
             let (rows, replies) = jobs.into_iter().map(begin).unzip();
             return Some(Group { tenant, rows, replies, ticket });
@@ -296,7 +316,7 @@ mod tests {
             self.answers.push(answer);
             let row = Asked { tenant: TenantId::parse(tenant).unwrap(), key, idempotency };
             let place = Arc::clone(&self.places).try_acquire_owned().unwrap();
-            self.queue.push(Job { row, reply, queued_at: self.now, begun: Begun::default(), place });
+            self.queue.push(Job { row, reply, queued_at: self.now, deadline: None, begun: Begun::default(), place });
         }
 
         /// The keys of the next group, with its ticket.

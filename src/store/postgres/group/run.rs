@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::super::failure::Failure;
-use super::queue::{Group, Ticket};
+use super::queue::{Group, Reply, Ticket};
 use super::{Grouped, Shared};
+use crate::deadline;
 use crate::domain::id::TenantId;
-use crate::store::{Result, StoreError};
+use crate::store::StoreError;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -29,13 +30,13 @@ pub(super) async fn run<R: Grouped>(shared: Arc<Shared>, group: Group<R>) -> Tic
     ticket
 }
 
-async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mut replies: Vec<oneshot::Sender<Result<R::Answer>>>) {
-    let failure = match attempt(shared, tenant, &rows).await {
+async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mut replies: Vec<Reply<R::Answer>>) {
+    // The group is of use as long as one of its callers waits.
+    let until =
+        if replies.iter().any(|reply| reply.deadline.is_none()) { None } else { replies.iter().filter_map(|reply| reply.deadline).max() };
+    let failure = match deadline::within(until, attempt(shared, tenant, &rows)).await {
         Ok(answers) => {
-            for (reply, answer) in replies.into_iter().zip(answers) {
-                // The caller may have gone away; the write happened all the same.
-                let _ = reply.send(Ok(answer));
-            }
+            replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(Ok(answer)));
             return;
         }
         Err(failure) => failure,
@@ -45,7 +46,7 @@ async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mu
     let error = failure.into_store_error(R::TABLE);
     if rows.len() == 1 {
         if let Some(reply) = replies.pop() {
-            let _ = reply.send(Err(error));
+            reply.send(Err(error));
         }
     } else if is_shared || is_of_all(&error) {
         tell_all(error, replies);
@@ -58,7 +59,12 @@ async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mu
 /// One transaction for these rows, and a second one if the first failed in a way that is likely to pass.
 async fn attempt<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: &[R]) -> std::result::Result<Vec<R::Answer>, Failure> {
     let before = shared.runner.pool.begun();
-    let Ok(Ok(_place)) = tokio::time::timeout(shared.limits.place_wait, shared.places.acquire()).await else {
+    let until = Instant::now() + shared.limits.place_wait;
+    let until = deadline::current().map_or(until, |deadline| deadline.min(until));
+    let Ok(Ok(_place)) = tokio::time::timeout_at(until, shared.places.acquire()).await else {
+        if deadline::has_passed() {
+            return Err(StoreError::Late.into());
+        }
         let why = "other groups did not end in time";
         let answers = shared.runner.pool.answers_since(before);
         return Err(if answers { StoreError::Contended(why.into()) } else { StoreError::Unavailable(why.into()) }.into());
@@ -68,34 +74,40 @@ async fn attempt<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: &[R]) -> 
 
 /// Whether every row of the group would fail in the same way, or may be written already.
 fn is_of_all(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_))
+    matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Full | StoreError::Late)
 }
 
 /// Nothing of the group was written, because of one of its rows or by chance: every row for itself.
-async fn one_by_one<R: Grouped>(
-    shared: &Shared,
-    tenant: &TenantId,
-    rows: impl Iterator<Item = (R, oneshot::Sender<Result<R::Answer>>)> + Send,
-) {
+async fn one_by_one<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: impl Iterator<Item = (R, Reply<R::Answer>)> + Send) {
     // Of a database that is gone meanwhile not every row finds that out by its own time limit.
     let is_away = &AtomicBool::new(false);
-    let single = async |(row, reply): (R, oneshot::Sender<Result<R::Answer>>)| {
+    let single = async |(row, reply): (R, Reply<R::Answer>)| {
         let answer = if is_away.load(Ordering::Relaxed) {
             Err(StoreError::Unavailable("the database went away before this row's turn".into()))
         } else {
-            let answers = attempt(shared, tenant, std::slice::from_ref(&row)).await.map_err(|failure| failure.into_store_error(R::TABLE));
+            let alone = deadline::within(reply.deadline, attempt(shared, tenant, std::slice::from_ref(&row)));
+            let answers = alone.await.map_err(|failure| failure.into_store_error(R::TABLE));
             answers.and_then(super::super::rows::single)
         };
         if matches!(answer, Err(StoreError::Unavailable(_))) {
             is_away.store(true, Ordering::Relaxed);
         }
-        let _ = reply.send(answer);
+        reply.send(answer);
     };
     stream::iter(rows).map(single).buffer_unordered(SINGLES).collect::<()>().await;
 }
 
 /// Tells all callers of a group the same.
-fn tell_all<T>(error: StoreError, replies: Vec<oneshot::Sender<Result<T>>>) {
+fn tell_all<T>(error: StoreError, replies: Vec<Reply<T>>) {
+    let of_queue: Option<fn() -> StoreError> = match error {
+        StoreError::Full => Some(|| StoreError::Full),
+        StoreError::Late => Some(|| StoreError::Late),
+        _ => None,
+    };
+    if let Some(error) = of_queue {
+        replies.into_iter().for_each(|reply| reply.send(Err(error())));
+        return;
+    }
     let (kind, cause): (fn(Cause) -> StoreError, Arc<dyn Error + Send + Sync>) = match error {
         StoreError::Unavailable(cause) => (StoreError::Unavailable, cause.into()),
         StoreError::Contended(cause) => (StoreError::Contended, cause.into()),
@@ -103,6 +115,6 @@ fn tell_all<T>(error: StoreError, replies: Vec<oneshot::Sender<Result<T>>>) {
         error => (StoreError::Internal, Arc::new(error)),
     };
     for reply in replies {
-        let _ = reply.send(Err(kind(Box::new(Arc::clone(&cause)))));
+        reply.send(Err(kind(Box::new(Arc::clone(&cause)))));
     }
 }

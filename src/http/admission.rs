@@ -1,0 +1,134 @@
+//! Who gets in: limits of the address and headers, a place among the requests at work or 503 at once, the deadline, a net under panics, and
+//! the rest of a refused body. All of it before a token is looked at.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Version};
+use tokio::time::Instant;
+
+use super::AppState;
+use super::body::SharedBody;
+use super::extract::single_header;
+use super::problem::Unrendered;
+use crate::deadline;
+use crate::error::{Code, Error, Result};
+
+/// How much of a refused body is read, so that the client gets to read the answer.
+const DRAIN_BYTES: usize = 16 * 1024 * 1024;
+/// How long that may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long after its deadline a request is given up: until then whatever it waits for has the time to end by itself and to say so.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// The layer.
+pub(super) async fn admission(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    // To another reader what follows a CONNECT is what goes through the tunnel.
+    let is_ambiguous = request.method() == Method::CONNECT || check_framing(&request).is_err();
+    let mut response = admit(&state, request, next).await.unwrap_or_else(Error::into_response);
+    if is_ambiguous {
+        // What stands behind such a head is not believed to be a request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn admit(state: &AppState, request: Request, next: Next) -> Result<Response> {
+    check_size(state, &request)?;
+    check_framing(&request)?;
+    let limit = time_limit(state, &request)?;
+    let is_probe = request.uri().path().starts_with("/health/");
+    // Whoever asks whether to send the body is not asked for it only to have it thrown away.
+    let waits = request.headers().contains_key(EXPECT);
+    let (request, body) = share_body(request);
+    let place = match Arc::clone(&state.places).try_acquire_owned() {
+        Ok(place) => Some(place),
+        Err(_) if is_probe => None,
+        Err(_) => {
+            // A client that still sends when the connection closes would not read why.
+            if let Some(body) = body.filter(|_| !waits) {
+                body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
+            }
+            return Err(Error::new(Code::Overloaded, "The server has too many requests at work.")
+                .with_limit(state.config.server.max_in_flight as u64));
+        }
+    };
+    let _in_flight = state.metrics.enter_request();
+    let work = deadline::within(Some(Instant::now() + limit), AssertUnwindSafe(next.run(request)).catch_unwind());
+    let response = match tokio::time::timeout(limit + GRACE, work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),
+        Err(_) => Error::new(Code::DeadlineExceeded, format!("The request took longer than {} ms.", limit.as_millis())).into_response(),
+    };
+    // Nothing is at work any more: a caller without a token must not keep others out by sending a refused body slowly.
+    drop(place);
+    // A body that came too slowly is not waited for once more.
+    let is_late = response.extensions().get::<Unrendered>().is_some_and(|Unrendered(error)| error.code == Code::BodyTimeout);
+    if let Some(body) = body.filter(|body| !is_late && (!waits || body.was_asked_for())) {
+        body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
+    }
+    Ok(response)
+}
+
+fn share_body(request: Request) -> (Request, Option<SharedBody>) {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return (Request::from_parts(parts, body), None);
+    }
+    let shared = SharedBody::new(body);
+    (Request::from_parts(parts, Body::new(shared.clone())), Some(shared))
+}
+
+fn check_size(state: &AppState, request: &Request) -> Result<()> {
+    let server = &state.config.server;
+    let uri = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if uri > server.max_uri_bytes {
+        return Err(Error::new(Code::UriTooLong, format!("Path and query are longer than {} bytes.", server.max_uri_bytes))
+            .with_limit(server.max_uri_bytes as u64));
+    }
+    if request.headers().len() > server.max_headers {
+        let limit = server.max_headers;
+        return Err(Error::new(Code::HeadersTooLarge, format!("There are more than {limit} headers.")).with_limit(limit as u64));
+    }
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if headers > server.max_header_bytes {
+        let limit = server.max_header_bytes;
+        return Err(Error::new(Code::HeadersTooLarge, format!("The headers are larger than {limit} bytes.")).with_limit(limit as u64));
+    }
+    Ok(())
+}
+
+/// How long the request may take. A body has time of its own, unless the client set the whole time.
+fn time_limit(state: &AppState, request: &Request) -> Result<Duration> {
+    let server = &state.config.server;
+    let body = if request.body().is_end_stream() { Duration::ZERO } else { server.body_read_timeout_ms.into() };
+    let limit = Duration::from(server.request_timeout_ms) + body;
+    let Some(text) = single_header(request.headers(), "x-request-timeout-ms")? else { return Ok(limit) };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<i64>().map(u64::try_from) {
+        Ok(Ok(milliseconds @ 1..)) if digits => Ok(limit.min(Duration::from_millis(milliseconds))),
+        _ => Err(Error::new(Code::InvalidHeader, format!("X-Request-Timeout-Ms must be an integer between 1 and {}.", i64::MAX))),
+    }
+}
+
+/// Refuses heads that two readers may read differently (RFC 9112 sections 3.2 and 6.1). Of a length beside chunks the HTTP library shows
+/// the chunks alone, and closes the connection by itself.
+fn check_framing(request: &Request) -> Result<()> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(Error::new(Code::InvalidHeader, "The header Host must be there once."));
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !is_chunked || codings.next().is_some() {
+        return Err(Error::new(Code::InvalidHeader, "The header Transfer-Encoding must be chunked, once."));
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! S21: two readers of one stream must not see different requests in it. Each attack carries a second request that must not be answered.
+
+use crate::api::app::TestApp;
+use crate::api::raw;
+
+const SECOND: &str = "GET /limits HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// What the answer may be.
+enum Verdict {
+    /// Refused, by an answer or without a word, and the connection is closed.
+    Refused,
+    /// Read in one way, and the connection is closed: nothing behind it counts.
+    ReadOnce,
+}
+use Verdict::{ReadOnce, Refused};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_readers_may_read_differently_ends_the_connection() {
+    let app = TestApp::sqlite().await;
+    let token = app.token("acme", "admin", &["nworkflow-admin"]);
+    let head =
+        format!("PUT /variables/global/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+    let put = |framing: &str, body: &str| format!("{head}{framing}\r\n\r\n{body}{SECOND}");
+    let good = "{\"value\":1}";
+    let chunks = "b\r\n{\"value\":1}\r\n0\r\n\r\n";
+    let attacks = [
+        ("two lengths", put("Content-Length: 11\r\nContent-Length: 12", good), Refused),
+        ("a list of lengths", put("Content-Length: 11, 12", good), Refused),
+        ("a signed length", put("Content-Length: +11", good), Refused),
+        ("a negative length", put("Content-Length: -11", good), Refused),
+        ("a hexadecimal length", put("Content-Length: 0xb", good), Refused),
+        ("a length with a space", put("Content-Length: 1 1", good), Refused),
+        ("a length beyond all numbers", put("Content-Length: 99999999999999999999", good), Refused),
+        ("an empty length", put("Content-Length:", good), Refused),
+        ("length and chunks", put("Content-Length: 4\r\nTransfer-Encoding: chunked", chunks), ReadOnce),
+        ("chunks and length", put("Transfer-Encoding: chunked\r\nContent-Length: 4", chunks), ReadOnce),
+        ("chunks twice", put("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", chunks), Refused),
+        ("chunks within chunks", put("Transfer-Encoding: chunked, chunked", chunks), Refused),
+        ("chunks and something", put("Transfer-Encoding: chunked, identity", chunks), Refused),
+        ("something and chunks", put("Transfer-Encoding: gzip, chunked", chunks), Refused),
+        ("nearly chunks", put("Transfer-Encoding: xchunked", chunks), Refused),
+        ("chunks with a tail", put("Transfer-Encoding: chunked;x", chunks), Refused),
+        ("chunks behind a control", put("Transfer-Encoding: \x0bchunked", chunks), Refused),
+        ("an identity", put("Transfer-Encoding: identity\r\nContent-Length: 11", good), Refused),
+        ("a space in front of the colon", put("Transfer-Encoding : chunked", chunks), Refused),
+        ("a folded line", put("X: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 11", good), Refused),
+        ("a line that begins with a space", format!("PUT /variables/global/x HTTP/1.1\r\n Host: a\r\n\r\n{SECOND}"), Refused),
+        ("a bare return", put("X: a\rTransfer-Encoding: chunked\r\nContent-Length: 11", good), Refused),
+        ("a nul", put("X: a\0\r\nContent-Length: 11", good), Refused),
+        ("a size that is none", put("Transfer-Encoding: chunked", "zz\r\n{\"value\":1}\r\n0\r\n\r\n"), Refused),
+        ("a size beyond all numbers", put("Transfer-Encoding: chunked", "ffffffffffffffffff\r\n{\"value\":1}\r\n0\r\n\r\n"), Refused),
+        ("a negative size", put("Transfer-Encoding: chunked", "-1\r\n{\"value\":1}\r\n0\r\n\r\n"), Refused),
+        ("a size with a prefix", put("Transfer-Encoding: chunked", "0xb\r\n{\"value\":1}\r\n0\r\n\r\n"), Refused),
+        ("a size line without return", put("Transfer-Encoding: chunked", "b\n{\"value\":1}\r\n0\r\n\r\n"), Refused),
+        ("a chunk that is longer than its size", put("Transfer-Encoding: chunked", "5\r\n{\"value\":1}\r\n0\r\n\r\n"), Refused),
+        (
+            "an endless extension",
+            put("Transfer-Encoding: chunked", &format!("b;{}\r\n{{\"value\":1}}\r\n0\r\n\r\n", "x".repeat(100_000))),
+            Refused,
+        ),
+        (
+            "chunks in HTTP/1.0",
+            put("Transfer-Encoding: chunked", chunks).replace("HTTP/1.1\r\nHost: a\r\nAuth", "HTTP/1.0\r\nHost: a\r\nAuth"),
+            Refused,
+        ),
+        ("two hosts", put("Host: b\r\nContent-Length: 11", good), Refused),
+        ("no version", format!("GET /limits\r\nHost: a\r\n\r\n{SECOND}"), Refused),
+        ("a later version", format!("GET /limits HTTP/3.0\r\nHost: a\r\n\r\n{SECOND}"), Refused),
+        ("HTTP/2 by prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), Refused),
+        ("a tunnel", format!("CONNECT evil.tld:443 HTTP/1.1\r\nHost: a\r\n\r\n{SECOND}"), Refused),
+    ];
+    for (name, request, verdict) in attacks {
+        // Reads until the server closes.
+        let answer = raw::exchange(app.address, request.as_bytes()).await;
+        let answers = answer.matches("HTTP/1.1 ").count();
+        let status: u16 = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        assert!(answers <= 1, "{name}: the second request was answered: {answer}");
+        match verdict {
+            Refused => assert!(answer.is_empty() || matches!(status, 400 | 404 | 405 | 413), "{name}: {answer}"),
+            ReadOnce => assert!(matches!(status, 200 | 201), "{name}: {answer}"),
+        }
+    }
+    // A bare line feed ends a line, for this reader as for most: what counts is that nothing can be hidden behind it.
+    let feeds =
+        "GET /limits HTTP/1.1\nHost: a\nContent-Length: 5\n\nabcdeGET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = raw::exchange(app.address, feeds.as_bytes()).await;
+    assert!(answer.matches("HTTP/1.1 200 ").count() == 2 || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}

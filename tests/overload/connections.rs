@@ -1,0 +1,195 @@
+//! O6 and O13: clients that hold connections and do nothing with them, or next to nothing.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::{STATE, p99, say};
+use crate::api::app::{Options, TestApp};
+use crate::api::raw;
+use crate::process::Place;
+
+/// Longest wait for the end of a connection that the server is to cut.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the pause of a slow client is between two bytes.
+const DRIP: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Clone, Copy)]
+enum Manner {
+    Silent,
+    DripsHead,
+    DripsBody,
+    NeverReads,
+    DripsReading,
+}
+
+/// Holds a connection for as long as the server lets it.
+async fn hold(address: SocketAddr, manner: Manner, token: &str) -> Duration {
+    let begin = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let authorization = format!("Authorization: Bearer {token}\r\n");
+    let holding = async {
+        match manner {
+            Manner::Silent => drop(stream.read(&mut [0]).await),
+            Manner::DripsHead => {
+                let head = format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}", "x".repeat(10_000));
+                drip(&mut stream, head.as_bytes()).await;
+            }
+            Manner::DripsBody => {
+                let head = format!(
+                    "PUT {STATE} HTTP/1.1\r\nHost: a\r\n{authorization}Content-Type: application/json\r\nContent-Length: 10000\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                drip(&mut stream, &[b' '; 10_000]).await;
+            }
+            Manner::NeverReads | Manner::DripsReading => {
+                let request = format!("GET {STATE} HTTP/1.1\r\nHost: a\r\n{authorization}\r\n");
+                // More than all buffers between the two hold.
+                let _ = stream.write_all(request.repeat(8).as_bytes()).await;
+                if matches!(manner, Manner::DripsReading) {
+                    while stream.read(&mut [0; 512]).await.is_ok_and(|count| count > 0) {
+                        sleep(DRIP).await;
+                        if is_broken(&stream) {
+                            return;
+                        }
+                    }
+                    return;
+                }
+                while !is_broken(&stream) {
+                    sleep(DRIP).await;
+                }
+            }
+        }
+    };
+    timeout(PATIENCE, holding).await.unwrap_or_else(|_| panic!("{manner:?} is not cut"));
+    begin.elapsed()
+}
+
+/// Whether the server has closed: seen by an error of the socket, without reading.
+fn is_broken(stream: &TcpStream) -> bool {
+    !matches!(stream.take_error(), Ok(None)) || stream.try_write(b"G").is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
+}
+
+/// Sends a byte now and then until the server closes.
+async fn drip(stream: &mut TcpStream, bytes: &[u8]) {
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        for byte in bytes {
+            if writer.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            sleep(DRIP).await;
+        }
+    };
+    let read = async {
+        let mut buffer = [0; 1024];
+        while reader.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+    };
+    tokio::select! {
+        () = write => {}
+        () = read => {}
+    }
+}
+
+/// What a client sees meanwhile that comes and goes.
+async fn served(address: SocketAddr, token: &str, time: Duration) -> Duration {
+    let begin = Instant::now();
+    let mut times = Vec::new();
+    while begin.elapsed() < time {
+        let begin = Instant::now();
+        let answer = raw::get(address, "/workflows", token).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        times.push(begin.elapsed());
+        sleep(Duration::from_millis(5)).await;
+    }
+    p99(times)
+}
+
+/// In a process of its own, so that what is measured is the server and not the crowd in front of it.
+#[test]
+fn slow_clients_are_cut_and_others_do_not_notice() {
+    let place = Place::new();
+    let settings = ["header_read_timeout_ms", "body_read_timeout_ms", "write_timeout_ms"].map(|name| format!("server.{name}=1000"));
+    let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let server = place.dev_with(&arguments, &[]);
+    let (address, token) = (server.address(), server.printed_after("Token:").to_owned());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text = "x".repeat(6 * 1024 * 1024);
+    let large = format!(r#"{{"marking":{{}},"metadata":{{"x":"{text}"}}}}"#);
+    let manners =
+        [(Manner::Silent, 300), (Manner::DripsHead, 200), (Manner::DripsBody, 100), (Manner::NeverReads, 3), (Manner::DripsReading, 3)];
+    let total: usize = manners.iter().map(|(_, count)| count).sum();
+    let stored = runtime.block_on(raw::put_chunked(address, STATE, &token, large.as_bytes()));
+    assert!(stored.starts_with("HTTP/1.1 201 "), "{stored}");
+    let quiet = runtime.block_on(served(address, &token, Duration::from_secs(1)));
+    let token = &token;
+    let (attacked, longest) = std::thread::scope(|scope| {
+        // Whoever is served is not one of the crowd.
+        let watcher = scope.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                // Once all of them are there.
+                sleep(Duration::from_millis(300)).await;
+                served(address, token, Duration::from_millis(1500)).await
+            })
+        });
+        let holders = manners.iter().flat_map(|(manner, count)| (0..*count).map(|_| hold(address, *manner, token)));
+        let held = runtime.block_on(join_all(holders));
+        (watcher.join().unwrap(), held.into_iter().max().unwrap())
+    });
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    say(
+        "slowloris",
+        format!(
+            "{total} connections, all cut within {:.1} s of a limit of 1 s; p99 {:.1} ms before, {:.1} ms meanwhile",
+            longest.as_secs_f64(),
+            milliseconds(quiet),
+            milliseconds(attacked)
+        ),
+    );
+    // Whoever had to wait for one of them would wait for the limit.
+    assert!(attacked < Duration::from_millis(800), "{quiet:?} {attacked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_connections_ends_at_the_cap() {
+    const CAP: usize = 40;
+    const FLOOD: usize = 400;
+    let options = Options::default().set("server.max_connections", &CAP.to_string()).set("server.header_read_timeout_ms", "1000");
+    let app = TestApp::sqlite_with(options).await;
+    let ada = app.admin("acme");
+    ada.put("/variables/global/x", r#"{"value":1}"#).send().await.expect(201);
+    let flood = join_all((0..FLOOD).map(|_| async move {
+        // The kernel's queue takes them, or does not.
+        let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(app.address)).await else { return false };
+        let request = b"GET /limits HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+        stream.write_all(request).await.is_ok() && stream.read(&mut [0; 16]).await.is_ok_and(|count| count > 0)
+    }));
+    let existing = async {
+        let mut times = Vec::new();
+        for _ in 0..100 {
+            let begin = Instant::now();
+            ada.get("/variables/global/x").send().await.expect(200);
+            times.push(begin.elapsed());
+            sleep(Duration::from_millis(5)).await;
+        }
+        p99(times)
+    };
+    let (served, existing) = tokio::join!(flood, existing);
+    let served = served.into_iter().filter(|is_served| *is_served).count();
+    let begin = Instant::now();
+    app.anonymous().get("/limits").send().await.expect(200);
+    say(
+        "connection_flood",
+        format!(
+            "{FLOOD} against a cap of {CAP}: {served} had a turn, p99 of the client that was there {} ms, a new one waits {} ms",
+            existing.as_millis(),
+            begin.elapsed().as_millis()
+        ),
+    );
+    assert!(existing < Duration::from_secs(2));
+}
