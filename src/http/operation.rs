@@ -69,6 +69,7 @@ const WRITE: &[Code] = &[
     Code::BodyTooLarge,
     Code::StoreUnavailable,
     Code::QueueFull,
+    Code::CacheUnavailable,
     Code::OutcomeUnknown,
     // A body that breaks off.
     Code::InvalidJson,
@@ -83,6 +84,7 @@ const ACT: &[Code] = &[
     Code::BodyTooLarge,
     Code::StoreUnavailable,
     Code::QueueFull,
+    Code::CacheUnavailable,
     Code::OutcomeUnknown,
     Code::InvalidJson,
 ];

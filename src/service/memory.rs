@@ -387,7 +387,8 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let (code, detail) = match &error {
             StoreError::Unavailable(_) => (Code::StoreUnavailable, "The database does not answer."),
-            StoreError::Contended(_) => (Code::Overloaded, "Other writers held the resource for too long."),
+            StoreError::Contended(_) => (Code::Overloaded, "The database is busy: other requests held the resource, or all connections, for too long."),
+            StoreError::Refused(_) => (Code::CacheUnavailable, "The second cache tier cannot be told of the write, and dragonfly.strict is set. Nothing was written."),
             StoreError::Full => (Code::QueueFull, "Too many requests wait for the database."),
             StoreError::Late => (Code::DeadlineExceeded, "The deadline passed before the database was done. Nothing was written."),
             StoreError::OutcomeUnknown(_) => (Code::OutcomeUnknown, "The connection to the database broke during the commit."),

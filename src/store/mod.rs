@@ -59,6 +59,9 @@ pub enum StoreError {
     /// The request's deadline passed before the database was done with it. Nothing was written.
     #[error("the deadline passed")]
     Late,
+    /// Whoever has to hear of writes before they are committed does not let this one be. Nothing was written.
+    #[error("the write was refused before its commit")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection broke while the commit was on its way: the write is there or it is not.
     #[error("the outcome of the commit is unknown")]
     OutcomeUnknown(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -50,7 +50,7 @@ fn put(caller: &Caller, path: &str, number: usize) -> Call {
 async fn insist(call: impl Fn() -> Call) -> Answer {
     for _ in 0..200 {
         let answer = call().send().await;
-        if !matches!(answer.verdict().1.as_str(), "store_unavailable" | "overloaded") {
+        if !matches!(answer.verdict().1.as_str(), "store_unavailable" | "queue_full" | "overloaded") {
             return answer;
         }
     }

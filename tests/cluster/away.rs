@@ -1,6 +1,6 @@
 //! The database is away: what caches may say then, and how it is marked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 
@@ -9,6 +9,7 @@ use super::flavour::Flavour;
 use super::ground::Ground;
 use super::node::Node;
 use super::{say, until};
+use crate::support::tcp_proxy::Mode;
 
 /// The headers that tell where an answer came from.
 async fn told(client: &Client, path: &str) -> (u16, String, Option<u64>) {
@@ -96,4 +97,37 @@ async fn refusal(request: reqwest::RequestBuilder) -> (u16, String, bool) {
     let (status, waits) = (answer.status().as_u16(), answer.headers().contains_key("retry-after"));
     let body: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
     (status, body["code"].as_str().unwrap_or_default().to_owned(), waits)
+}
+
+/// The database is there and says nothing, as behind a partition: once that is known nobody waits for it, not even who began to before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_database_is_not_waited_for() {
+    let ground = Ground::new(Flavour::Redis).await;
+    let node = Node::start(&ground, 0).await;
+    let (kept, never) = (state("silent-kept"), state("silent-never"));
+    node.client.put(&kept).await.acknowledged();
+    ground.ways[0].postgres.set_both(Mode::Hold);
+    // It has a deadline far behind the moment at which the silence is known.
+    let begin = Instant::now();
+    let early = refusal(node.client.request(Method::GET, &never)).await;
+    let early_took = begin.elapsed();
+    until("a read of a cache is marked", async || told(&node.client, &kept).await.1.contains("store-away")).await;
+    let (mut slowest, mut refused) = (Duration::ZERO, 0);
+    for _ in 0..20 {
+        let strong = node.client.request(Method::GET, &kept).header("cache-control", "no-cache");
+        let list = node.client.request(Method::GET, "/workflows");
+        for request in [node.client.request(Method::GET, &never), strong, list, node.client.write(&kept, "")] {
+            let begin = Instant::now();
+            refused += usize::from(refusal(request).await == (503, "store_unavailable".to_owned(), true));
+            slowest = slowest.max(begin.elapsed());
+        }
+    }
+    ground.ways[0].postgres.set_both(Mode::Pass);
+    let back = until("it is answered again", async || node.client.put(&kept).await.status == 200).await;
+    say(
+        "silent_database",
+        format!("a read that had begun was refused after {early_took:?}, later ones and writes within {slowest:?}; written again {back:?} after its return"),
+    );
+    assert_eq!((early, refused), ((503, "store_unavailable".to_owned(), true), 80));
+    assert!(slowest < Duration::from_millis(900), "{slowest:?}");
 }

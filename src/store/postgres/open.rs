@@ -74,7 +74,7 @@ impl PostgresStore {
         let sweeper = Sweeper::new(connect::pool(config, sweep::CONNECTIONS, login.clone(), sweeping, None), budget);
         let health = connect::pool(config, 1, login.clone(), settings.clone(), Some(life.clone()));
         let pool = connect::pool(config, config.pool_size, login, settings, Some(life.clone()));
-        let runner = Arc::new(Runner::new(pool, clock, config.statement_timeout_ms.into(), epoch, Observer::new(observer)));
+        let runner = Arc::new(Runner::new(pool, clock, life.clone(), config.statement_timeout_ms.into(), epoch, Observer::new(observer)));
         let groups = Groups::start(&runner, GroupLimits::of(config), lifecycle);
         Ok(Self { runner, health, life, gate: Gate::new(config.lock_timeout_ms.into()), groups, sweeper })
     }

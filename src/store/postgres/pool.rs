@@ -1,6 +1,7 @@
 //! The pool, and whether what is behind it answers: a pool that is busy is no database that is away.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
@@ -17,6 +18,9 @@ pub(super) struct Pool {
     waiting: AtomicUsize,
     most_waiting: usize,
     begun: AtomicU64,
+    made: Instant,
+    /// When the last transaction began, in milliseconds since the pool was made.
+    last_begun: AtomicU64,
 }
 
 /// How many transactions have begun, at one moment.
@@ -46,7 +50,15 @@ impl Drop for Seat<'_> {
 impl Pool {
     /// A pool for whose connections so many may wait.
     pub(super) fn new(connections: PgPool, most_waiting: usize) -> Self {
-        Self { connections, at_work: AtomicUsize::new(0), waiting: AtomicUsize::new(0), most_waiting, begun: AtomicU64::new(0) }
+        Self {
+            connections,
+            at_work: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            most_waiting,
+            begun: AtomicU64::new(0),
+            made: Instant::now(),
+            last_begun: AtomicU64::new(0),
+        }
     }
 
     /// Most connections.
@@ -86,8 +98,19 @@ impl Pool {
     /// Counts a transaction that the server has begun, until the guard is dropped.
     pub(super) fn count(&self) -> AtWork<'_> {
         self.begun.fetch_add(1, Ordering::Relaxed);
+        self.last_begun.store(self.milliseconds(), Ordering::Relaxed);
         self.at_work.fetch_add(1, Ordering::Relaxed);
         AtWork(self)
+    }
+
+    fn milliseconds(&self) -> u64 {
+        self.made.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Whether no transaction has begun for this long, though there may have been none to begin.
+    pub(super) fn is_quiet_for(&self, time: Duration) -> bool {
+        let quiet = self.milliseconds().saturating_sub(self.last_begun.load(Ordering::Relaxed));
+        u128::from(quiet) >= time.as_millis()
     }
 
     /// The moment from which [`Pool::answers_since`] counts.

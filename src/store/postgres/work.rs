@@ -17,8 +17,13 @@ use crate::deadline;
 use crate::domain::clock::Clock;
 use crate::domain::commit::Change;
 use crate::domain::id::TenantId;
+use crate::domain::store_life::StoreLife;
 use crate::store::StoreError;
 
+/// A server that has not answered for so long is not waited for.
+const SILENCE: Duration = Duration::from_millis(1500);
+/// Pause between two looks of a read at work whether the server is silent.
+const SILENCE_LOOK: Duration = Duration::from_millis(250);
 /// How often a piece of work is begun: once more after a failure that is known to have written nothing.
 const ATTEMPTS: u32 = 2;
 /// Tenants whose row is known to exist. Only a hint that spares a statement: when full it is emptied.
@@ -81,6 +86,8 @@ impl KnownTenants {
 pub(super) struct Runner {
     pub(super) pool: Pool,
     pub(super) clock: Clock,
+    /// Tells whether the server answers.
+    life: StoreLife,
     /// The time that the server gives a statement.
     statement_limit: Duration,
     tenants: KnownTenants,
@@ -94,9 +101,17 @@ pub(super) struct Runner {
 
 impl Runner {
     /// A runner of a server that was in this epoch when it was opened.
-    pub(super) fn new(pool: Pool, clock: Clock, statement_limit: Duration, epoch: Option<Epoch>, observer: Observer) -> Self {
+    pub(super) fn new(
+        pool: Pool,
+        clock: Clock,
+        life: StoreLife,
+        statement_limit: Duration,
+        epoch: Option<Epoch>,
+        observer: Observer,
+    ) -> Self {
         Self {
             pool,
+            life,
             clock,
             statement_limit,
             tenants: KnownTenants::default(),
@@ -144,8 +159,31 @@ impl Runner {
     }
 
     async fn try_read<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, Failure> {
+        self.check_answers()?;
         let offset = self.clock.offset_microseconds();
-        transaction::read(self.limits(), Some(tenant), async |connection| work.run(connection, offset).await).await
+        let reading = transaction::read(self.limits(), Some(tenant), async |connection| work.run(connection, offset).await);
+        tokio::select! {
+            biased;
+            answer = reading => answer,
+            failure = self.silence() => Err(failure),
+        }
+    }
+
+    /// Refuses at once what would only wait for its time limit: the server was asked lately whether it is there, and no connection has heard
+    /// of it since. It is asked every second, so this ends soon after it is back.
+    fn check_answers(&self) -> Result<(), Failure> {
+        let is_silent = self.life.away_for().is_some_and(|away| away >= SILENCE) && self.pool.is_quiet_for(SILENCE);
+        if is_silent { Err(StoreError::Unavailable("the server has not answered lately".into()).into()) } else { Ok(()) }
+    }
+
+    /// Ends when the server is found to be silent.
+    async fn silence(&self) -> Failure {
+        loop {
+            tokio::time::sleep(SILENCE_LOOK).await;
+            if let Err(failure) = self.check_answers() {
+                return failure;
+            }
+        }
     }
 
     /// Runs a write; once more after a failure that is known to have written nothing and is likely to pass.
@@ -165,6 +203,7 @@ impl Runner {
 
     /// One transaction. Every failure but [`StoreError::OutcomeUnknown`] has written nothing.
     async fn try_write<T: Send, W: Work<Output = Written<T>>>(&self, tenant: &TenantId, work: &W) -> Result<T, Failure> {
+        self.check_answers()?;
         let epoch = self.epoch.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_known = self.tenants.contains(tenant);
         let offset = self.clock.offset_microseconds();
@@ -182,7 +221,7 @@ impl Runner {
                 }
                 // The last thing before COMMIT, so that nothing can fail between them.
                 let told = self.observer.before_commit(std::mem::take(&mut written.changes)).await;
-                let told = told.map_err(|objection| StoreError::Unavailable(objection.into()))?;
+                let told = told.map_err(|objection| StoreError::Refused(objection.into()))?;
                 Ok((written, told))
             })
             .await?;
