@@ -119,6 +119,8 @@ mod tests {
         };
         tokio::select! {
             written = write => written,
+            // Long enough for whoever goes on.
+            () = sleep(LIMIT * 20) => Err(io::ErrorKind::WouldBlock.into()),
             () = read => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }

@@ -49,7 +49,8 @@ fn resolved(mut schema: &'static Value) -> &'static Value {
 /// The objects of this schema whose members are its own: the pointer to each with an example of all around it.
 fn levels(schema: &'static Value, pointer: &str, found: &mut Vec<(String, Vec<String>)>) {
     let schema = resolved(schema);
-    let is_free = schema.get("additionalProperties").is_some() || (schema.get("properties").is_none() && schema["type"] != "object");
+    let takes_others = schema.get("additionalProperties").is_some_and(|others| others != &json!(false));
+    let is_free = takes_others || (schema.get("properties").is_none() && schema["type"] != "object");
     if is_free {
         return;
     }
