@@ -13,10 +13,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::resource::{Render, Resource};
-use super::sampler::{self, Sampler, SamplerFigures};
+use super::sampler::{Sampler, SamplerFigures};
 use super::turns::{Turns, in_flight};
 use super::{Done, Freshness, IdempotencyKey, Representation, Source, Tier, WriteRequest};
-use crate::cache::{Entry, Flights, Key, Loaded, Tiers, Wanted, key_text};
+use crate::cache::{Entry, Flights, Key, Loaded, Tiers, Wanted};
 use crate::deadline;
 use crate::domain::clock::Timestamp;
 use crate::domain::principal::Principal;
@@ -149,34 +149,14 @@ impl Memory {
         Ok(Read { entry, source: Source { tier, store_away_seconds }, is_reached })
     }
 
-    /// Asks the store, and then sees that no cache tells anything older; at once and again later.
+    /// Sees that no cache tells anything older than the store.
     fn check_later<R: Resource>(&self, resource: R, key: Key, wanted: Wanted, place: OwnedSemaphorePermit) {
         let (memory, soft) = (self.clone(), self.lifecycle.soft().clone());
         drop(self.lifecycle.spawn(async move {
             let _place = place;
-            let begin = tokio::time::Instant::now();
-            for (check, seconds) in sampler::CHECKS.into_iter().enumerate() {
-                tokio::select! {
-                    () = soft.cancelled() => return,
-                    () = tokio::time::sleep_until(begin + Duration::from_secs(seconds)) => {}
-                }
-                let Ok(stored) = resource.load(memory.store()).await else { continue };
-                let Some(entry) = memory.tiers.peek(&key, &wanted).await else { continue };
-                let (is_behind, stored) = match stored {
-                    Lookup::Live(record) => (entry.version() < Some(R::version(&record)), R::version(&record).get()),
-                    Lookup::Gone(version) => (entry.version() < Some(version), version.get()),
-                    // It may have been made since: then the store has it now.
-                    Lookup::Absent => {
-                        let is_there = entry.body().is_some();
-                        (is_there && matches!(resource.load(memory.store()).await, Ok(Lookup::Absent)), 0)
-                    }
-                };
-                if is_behind {
-                    memory.sampler.found_wrong(check);
-                    let said = entry.version().map_or(0, Version::get);
-                    let (key, events) = (key_text::write(&key), memory.tiers.journal().of(&key));
-                    tracing::error!(key, said, stored, after_seconds = seconds, events, "a cache tells what was replaced");
-                }
+            tokio::select! {
+                () = soft.cancelled() => {}
+                () = memory.sampler.check(&*memory.store, &memory.tiers, resource, &key, &wanted) => {}
             }
         }));
     }
@@ -387,8 +367,13 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let (code, detail) = match &error {
             StoreError::Unavailable(_) => (Code::StoreUnavailable, "The database does not answer."),
-            StoreError::Contended(_) => (Code::Overloaded, "The database is busy: other requests held the resource, or all connections, for too long."),
-            StoreError::Refused(_) => (Code::CacheUnavailable, "The second cache tier cannot be told of the write, and dragonfly.strict is set. Nothing was written."),
+            StoreError::Contended(_) => {
+                (Code::Overloaded, "The database is busy: other requests held the resource, or all connections, for too long.")
+            }
+            StoreError::Refused(_) => (
+                Code::CacheUnavailable,
+                "The second cache tier cannot be told of the write, and dragonfly.strict is set. Nothing was written.",
+            ),
             StoreError::Full => (Code::QueueFull, "Too many requests wait for the database."),
             StoreError::Late => (Code::DeadlineExceeded, "The deadline passed before the database was done. Nothing was written."),
             StoreError::OutcomeUnknown(_) => (Code::OutcomeUnknown, "The connection to the database broke during the commit."),

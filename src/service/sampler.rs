@@ -5,15 +5,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+
+use super::resource::Resource;
+use crate::cache::{Key, Tiers, Wanted, key_text};
+use crate::domain::version::Version;
+use crate::store::{Lookup, Store};
 
 /// Checks at work at a time; beyond, answers are not checked.
 const MOST_AT_WORK: usize = 64;
 
 /// How many seconds after a cached answer the store is asked again, and then the caches. No clocks are compared: what the store has said was true
 /// before the cache is asked.
-pub(super) const CHECKS: [u64; 3] = [0, 1, 5];
+const CHECKS: [u64; 3] = [0, 1, 5];
 
 /// Picks answers and counts what was found.
 #[derive(Debug)]
@@ -57,8 +64,30 @@ impl Sampler {
         Some(place)
     }
 
+    /// Asks the store, and then sees that no cache tells anything older; at once and again later.
+    pub(super) async fn check<R: Resource>(&self, store: &dyn Store, tiers: &Tiers, resource: R, key: &Key, wanted: &Wanted) {
+        let begin = Instant::now();
+        for (check, seconds) in CHECKS.into_iter().enumerate() {
+            sleep_until(begin + Duration::from_secs(seconds)).await;
+            let Ok(stored) = resource.load(store).await else { continue };
+            let Some(entry) = tiers.peek(key, wanted).await else { continue };
+            let (is_behind, stored) = match stored {
+                Lookup::Live(record) => (entry.version() < Some(R::version(&record)), R::version(&record).get()),
+                Lookup::Gone(version) => (entry.version() < Some(version), version.get()),
+                // It may have been made since: then the store has it now.
+                Lookup::Absent => (entry.body().is_some() && matches!(resource.load(store).await, Ok(Lookup::Absent)), 0),
+            };
+            if is_behind {
+                self.found_wrong(check);
+                let said = entry.version().map_or(0, Version::get);
+                let (key, events) = (key_text::write(key), tiers.journal().of(key));
+                tracing::error!(key, said, stored, after_seconds = seconds, events, "a cache tells what was replaced");
+            }
+        }
+    }
+
     /// Notes that an answer was wrong at a check.
-    pub(super) fn found_wrong(&self, check: usize) {
+    fn found_wrong(&self, check: usize) {
         if let Some(counter) = self.inconsistent.get(check) {
             counter.fetch_add(1, Ordering::Relaxed);
         }

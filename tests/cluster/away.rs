@@ -126,7 +126,9 @@ async fn a_silent_database_is_not_waited_for() {
     let back = until("it is answered again", async || node.client.put(&kept).await.status == 200).await;
     say(
         "silent_database",
-        format!("a read that had begun was refused after {early_took:?}, later ones and writes within {slowest:?}; written again {back:?} after its return"),
+        format!(
+            "a read that had begun was refused after {early_took:?}, later ones and writes within {slowest:?}; written again {back:?} after its return"
+        ),
     );
     assert_eq!((early, refused), ((503, "store_unavailable".to_owned(), true), 80));
     assert!(slowest < Duration::from_millis(900), "{slowest:?}");

@@ -122,7 +122,9 @@ async fn judge(answer: Response, operation: &Operation) -> Verdict {
         }
         404 | 412 => Verdict::Refused,
         _ => match body["code"].as_str().unwrap() {
-            "store_unavailable" | "queue_full" | "cache_unavailable" | "overloaded" | "shutting_down" | "idempotency_in_flight" => Verdict::NotDone,
+            "store_unavailable" | "queue_full" | "cache_unavailable" | "overloaded" | "shutting_down" | "idempotency_in_flight" => {
+                Verdict::NotDone
+            }
             "outcome_unknown" | "deadline_exceeded" => Verdict::Unknown,
             _ => panic!("{status} {body}"),
         },

@@ -224,7 +224,9 @@ fn judge(answer: &Answer, operation: &str) -> Verdict {
         }
         404 | 412 => Verdict::Refused,
         _ => match answer.code() {
-            "store_unavailable" | "queue_full" | "cache_unavailable" | "overloaded" | "shutting_down" | "idempotency_in_flight" => Verdict::NotDone,
+            "store_unavailable" | "queue_full" | "cache_unavailable" | "overloaded" | "shutting_down" | "idempotency_in_flight" => {
+                Verdict::NotDone
+            }
             "outcome_unknown" | "deadline_exceeded" => Verdict::Unknown,
             _ => panic!("{answer:?}"),
         },

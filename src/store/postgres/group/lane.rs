@@ -175,7 +175,8 @@ mod tests {
     async fn a_lane_that_breaks_off_begins_anew() {
         let second = Duration::from_secs(60);
         let pool = Pool::new(sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap(), 8);
-        let runner = Arc::new(Runner::new(pool, Clock::new(), StoreLife::database(Clock::new()), second, None, Observer::new(Arc::new(NoObserver))));
+        let runner =
+            Arc::new(Runner::new(pool, Clock::new(), StoreLife::database(Clock::new()), second, None, Observer::new(Arc::new(NoObserver))));
         let limits = GroupLimits { queue_capacity: 8, queue_wait: second, lanes: 1, rows: 8, bytes: 1000, places: 2, place_wait: second };
         let lifecycle = Lifecycle::new();
         let lanes = Lanes::start(&Arc::new(Shared { runner, limits, places: Semaphore::new(2) }), &lifecycle);
