@@ -13,7 +13,7 @@ use nworkflow_state::domain::variable::Number;
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::postgres::{OpenMode, PostgresStore};
-use nworkflow_state::store::{Outcome, Store, StoreError};
+use nworkflow_state::store::{IncrementOutcome, Outcome, Store, StoreError};
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use super::{context, document, keyed, put_state, state_key, tenant, variable, variable_key};
@@ -80,6 +80,23 @@ async fn a_locked_row_is_contention() {
     assert!(matches!(put_state(&store, &acme, "e").await, Err(StoreError::Contended(_))));
     other.execute("ROLLBACK").await.unwrap();
     assert_eq!(put_state(&store, &acme, "e").await.unwrap().get(), 2);
+    store.close().await;
+}
+
+/// Increments of one counter are transactions of their own. They wait for each other without a lock, so all of them have their turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hot_counter_refuses_nobody() {
+    const INCREMENTS: i64 = 150;
+    let database = TestDatabase::migrated().await;
+    let config = DatabaseConfig { lock_timeout_ms: Milliseconds(50), queue_timeout_ms: Milliseconds(60_000), ..database.config() };
+    let store = open(&config, Clock::new()).await.unwrap();
+    let (context, counter) = (context(&tenant("acme")), variable_key("counter"));
+    let increments = (0..INCREMENTS).map(|_| store.increment_variable(&context, &counter, None, Expected::Any, Number::Integer(1)));
+    for outcome in join_all(increments).await {
+        assert!(matches!(outcome, Ok(IncrementOutcome::Done(Outcome::Applied { .. }))), "{outcome:?}");
+    }
+    let record = store.get_variable(&tenant("acme"), &counter, None).await.unwrap().live().unwrap();
+    assert_eq!(&*record.value, INCREMENTS.to_string());
     store.close().await;
 }
 

@@ -108,7 +108,7 @@ async fn an_observer_that_objects_is_heard_for_all() {
     let acme = context("acme");
     ear.be(Mood::Object);
     let outcomes = put_all(&store, &acme, &NAMES).await;
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Unavailable(_)))), "{outcomes:?}");
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(StoreError::Refused(_)))), "{outcomes:?}");
     assert_eq!(ear.calls().iter().map(|(call, words)| (*call, words.len())).collect::<Vec<_>>(), [("before", 5), ("rolled back", 5)]);
     ear.be(Mood::Consent);
     assert_eq!(versions(put_all(&store, &acme, &NAMES).await), [1; 5], "nothing was written");

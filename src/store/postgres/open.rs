@@ -76,7 +76,7 @@ impl PostgresStore {
         let pool = connect::pool(config, config.pool_size, login, settings, Some(life.clone()));
         let runner = Arc::new(Runner::new(pool, clock, life.clone(), config.statement_timeout_ms.into(), epoch, Observer::new(observer)));
         let groups = Groups::start(&runner, GroupLimits::of(config), lifecycle);
-        Ok(Self { runner, health, life, gate: Gate::new(config.lock_timeout_ms.into()), groups, sweeper })
+        Ok(Self { runner, health, life, gate: Gate::new(config.queue_timeout_ms.into()), groups, sweeper })
     }
 }
 

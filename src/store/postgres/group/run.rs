@@ -74,7 +74,10 @@ async fn attempt<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: &[R]) -> 
 
 /// Whether every row of the group would fail in the same way, or may be written already.
 fn is_of_all(error: &StoreError) -> bool {
-    matches!(error, StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Full | StoreError::Late)
+    matches!(
+        error,
+        StoreError::Unavailable(_) | StoreError::OutcomeUnknown(_) | StoreError::Refused(_) | StoreError::Full | StoreError::Late
+    )
 }
 
 /// Nothing of the group was written, because of one of its rows or by chance: every row for itself.
@@ -112,6 +115,7 @@ fn tell_all<T>(error: StoreError, replies: Vec<Reply<T>>) {
         StoreError::Unavailable(cause) => (StoreError::Unavailable, cause.into()),
         StoreError::Contended(cause) => (StoreError::Contended, cause.into()),
         StoreError::OutcomeUnknown(cause) => (StoreError::OutcomeUnknown, cause.into()),
+        StoreError::Refused(cause) => (StoreError::Refused, cause.into()),
         error => (StoreError::Internal, Arc::new(error)),
     };
     for reply in replies {
