@@ -46,9 +46,9 @@ pub(super) fn tags() -> Value {
     json!({"type": "string", "pattern": format!(r"^(\*|{tag}(, *{tag})*)$")})
 }
 
-/// `Idempotency-Key`: quotes around it are not part of it, and what is left is not empty.
+/// `Idempotency-Key`: quotes around it are not part of it, so that two quotes alone are none.
 pub(super) fn idempotency_key() -> Value {
-    json!({"type": "string", "pattern": r#"^([!#-~]|[!-~][ -~]{0,253}[!#-~]|"[ -~]{1,253}")$"#, "minLength": 1, "maxLength": 255})
+    json!({"type": "string", "pattern": r"^([!-~]|[!#-~][!-~]|[!-~][!#-~]|[!-~][ -~]{1,253}[!-~])$", "minLength": 1, "maxLength": 255})
 }
 
 /// Completes the schema of a query parameter by its name.

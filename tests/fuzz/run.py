@@ -90,6 +90,7 @@ def fuzz(store, binary, program, folder, options):
     try:
         with open(output, "w", encoding="utf-8") as sink:
             environment = {**os.environ, "NWORKFLOW_FUZZ_COUNTS": str(counts), "NWORKFLOW_FUZZ_TOKEN": server.token, "PYTHONDONTWRITEBYTECODE": "1"}
+            environment["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder / f"{store}-hypothesis")
             # The configuration names its hooks relative to the folder that it is read in.
             status = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, cwd=HERE, env=environment).returncode
     finally:
