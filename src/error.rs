@@ -65,8 +65,8 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidRequest = "invalid_request", 400, "The request is not HTTP", Changed, "The request line or a header is malformed, or two headers disagree about the length of the body. The connection is closed.", "Correct the client or the proxy before it.";
-    InvalidJson = "invalid_json", 400, "The body is not valid JSON", Changed, "The body is not one JSON value in UTF-8 without a byte order mark. The detail names the byte at which the parser stopped.", "Send valid JSON.";
+    InvalidRequest = "invalid_request", 400, "The request is not HTTP", Changed, "The request line or a header is malformed, or the body has two lengths. The connection is closed.", "Correct the client or the proxy before it.";
+    InvalidJson = "invalid_json", 400, "The body is not valid JSON", Changed, "The body is not one JSON value in UTF-8 without a byte order mark, and the detail names the byte at which the parser stopped; or it broke off on its way.", "Send valid JSON.";
     DuplicateMember = "duplicate_member", 400, "An object names a member twice", Changed, "Two readers of such an object may see two values, so it is refused.", "Send each member once.";
     NulNotAllowed = "nul_not_allowed", 400, "A string holds the character U+0000", Changed, "The character cannot be stored.", "Remove it.";
     LoneSurrogate = "lone_surrogate", 400, "A string holds half of a surrogate pair", Changed, "A \\u escape between D800 and DFFF means a character only as part of a pair.", "Send the pair or the character itself.";
@@ -108,7 +108,7 @@ codes! {
     PreconditionFailed = "precondition_failed", 412, "The precondition failed", AfterReading, "The member current_version is the version that the resource has; it is absent when the resource is. Nothing was written.", "Read the resource again, make the change on what it is now, and send that with its new entity tag.";
     VersionNotReached = "version_not_reached", 412, "The store has no such recent version", Safe, "X-Min-Version asks for a version that the store does not have. It was never written here, or not yet.", "Send it again a moment later; when it stays, the version comes from another store.";
     BodyTooLarge = "body_too_large", 413, "The body is too large", Changed, "The member limit is the greatest size in bytes.", "Send less, or have the operator raise the limit.";
-    UriTooLong = "uri_too_long", 414, "The path and query are too long", Changed, "The member limit is the greatest size in bytes.", "Send fewer or shorter parameters.";
+    UriTooLong = "uri_too_long", 414, "The path and query are too long", Changed, "The member limit, where it is there, is the greatest size in bytes.", "Send fewer or shorter parameters.";
     UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported", Changed, "Bodies are application/json in UTF-8, without Content-Encoding; the header Accept-Patch lists the media types of patches.", "Send one of these.";
     InvalidType = "invalid_type", 422, "A member has the wrong type", Changed, "The pointer names the member and the detail the type.", "Send a value of this type.";
     InvalidValue = "invalid_value", 422, "A member has an impossible value", Changed, "The pointer names the member and the detail what it may be.", "Send one of the possible values.";
@@ -119,9 +119,9 @@ codes! {
     TooManyElements = "too_many_elements", 422, "An array or object has too many elements", Changed, "The pointer names it; the member limit is the greatest number.", "Send fewer, in several requests where that is possible.";
     TextTooLong = "text_too_long", 422, "A text is too long", Changed, "The pointer names it; the member limit is the greatest size in bytes of UTF-8.", "Send a shorter text.";
     IdempotencyKeyReused = "idempotency_key_reused", 422, "The Idempotency-Key was used for another request", Changed, "A key stands for one request: method, path, query, content type, preconditions and body. This request differs from the one that the key was used for in the last 24 hours.", "Use a new key for each new request.";
-    SecretsNotConfigured = "secrets_not_configured", 422, "Secret variables are not configured", Changed, "The server has no encryption key, so it refuses to keep secrets.", "Have the operator configure one, or keep the value elsewhere.";
+    SecretsNotConfigured = "secrets_not_configured", 422, "Secret variables are not configured", Changed, "The server has no encryption key, or its version does not use one yet, so it refuses to keep secrets.", "Keep the value elsewhere, and ask the operator.";
     PatchNotApplicable = "patch_not_applicable", 422, "The patch cannot be applied", Changed, "The detail names the operation of the patch and why. Nothing was written.", "Read the resource and correct the patch.";
-    HeadersTooLarge = "headers_too_large", 431, "The request headers are too large", Changed, "The member limit is the greatest size in bytes of all headers together.", "Send fewer or shorter headers; a token that is too long needs fewer roles in it.";
+    HeadersTooLarge = "headers_too_large", 431, "The request headers are too large", Changed, "The member limit, where it is there, is the greatest size in bytes of all headers together, or their greatest number: the detail says which.", "Send fewer or shorter headers; a token that is too long needs fewer roles in it.";
     Internal = "internal", 500, "Something went wrong in the server", WithKey, "The server has a defect, or its surroundings have. A write may have happened.", "Send it again, a write with the same Idempotency-Key; if it stays, tell the operator the request id.";
     StoreUnavailable = "store_unavailable", 503, "The database does not answer", Safe, "The database does not answer. Nothing was written.", "Send it again after the time in Retry-After, then with pauses that grow and vary.";
     CacheUnavailable = "cache_unavailable", 503, "The second cache tier does not answer", Safe, "The server is configured (dragonfly.strict) to refuse writes of which it cannot tell the cache that all servers share. Nothing was written.", "Send it again after the time in Retry-After, then with pauses that grow and vary.";

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING,
+    ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, ORIGIN, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY,
     WWW_AUTHENTICATE,
 };
@@ -86,7 +86,7 @@ pub(super) fn cross_origin_rules(config: &ServerConfig) -> Option<CorsLayer> {
         "sap-passport",
         "sap-cancel-on-close",
     ]));
-    let mut exposed = vec![ETAG, LOCATION, RETRY_AFTER, ALLOW, WWW_AUTHENTICATE];
+    let mut exposed = vec![AGE, ETAG, LOCATION, RETRY_AFTER, ALLOW, WWW_AUTHENTICATE];
     exposed.extend(other(&[
         "cache-status",
         "session-expires",

@@ -15,6 +15,8 @@ use crate::process::Place;
 
 /// Longest wait for the end of a connection that the server is to cut.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The limit on heads, bodies and answers. Longer than a second, after which the kernel sends a lost handshake again: many come at once.
+const LIMIT: Duration = Duration::from_secs(3);
 /// How long the pause of a slow client is between two bytes.
 const DRIP: Duration = Duration::from_millis(250);
 
@@ -113,7 +115,7 @@ async fn served(address: SocketAddr, token: &str, time: Duration) -> Duration {
 #[test]
 fn slow_clients_are_cut_and_others_do_not_notice() {
     let place = Place::new();
-    let settings = ["header_read_timeout_ms", "body_read_timeout_ms", "write_timeout_ms"].map(|name| format!("server.{name}=1000"));
+    let settings = ["header_read_timeout_ms", "body_read_timeout_ms", "write_timeout_ms"].map(|name| format!("server.{name}={}", LIMIT.as_millis()));
     let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     let server = place.dev_with(&arguments, &[]);
     let (address, token) = (server.address(), server.printed_after("Token:").to_owned());
@@ -145,14 +147,14 @@ fn slow_clients_are_cut_and_others_do_not_notice() {
     say(
         "slowloris",
         format!(
-            "{total} connections, all cut within {:.1} s of a limit of 1 s; p99 {:.1} ms before, {:.1} ms meanwhile",
+            "{total} connections, all cut within {:.1} s of a limit of {LIMIT:?}; p99 {:.1} ms before, {:.1} ms meanwhile",
             longest.as_secs_f64(),
             milliseconds(quiet),
             milliseconds(attacked)
         ),
     );
     // Whoever had to wait for one of them would wait for the limit.
-    assert!(attacked < Duration::from_millis(800), "{quiet:?} {attacked:?}");
+    assert!(attacked < LIMIT * 4 / 5, "{quiet:?} {attacked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -52,7 +52,7 @@ impl Authenticator {
         let token = match Token::parse(text) {
             Ok(token) => token,
             Err(error) => {
-                let advice = "Copy the access token whole, without quotes: three parts with dots between them.";
+                let advice = "Copy the access token whole, without quotes: three parts with dots between them. If it is whole, have the issuer sign with RS256, PS256, ES256 or EdDSA.";
                 return found.push(Diagnosis::wrong("token form", error.detail).advise(advice));
             }
         };
@@ -158,6 +158,7 @@ fn times(claims: &Claims<'_>, now: Timestamp, leeway: i64) -> Diagnosis {
                 Code::TokenExpired => {
                     "Get a new token. If it is new, the clock of this machine or of the issuer is wrong: set both by NTP."
                 }
+                _ if claims.raw("exp").is_none() => "Have the issuer put the claim exp into its tokens.",
                 _ => "Set the clocks of this machine and of the issuer by NTP.",
             };
             Diagnosis::wrong(subject, format!("{} By the clock of this machine {all}; auth.leeway_seconds is {leeway}", error.detail))
@@ -171,7 +172,7 @@ fn audience(issuer: &Issuer, claims: &Claims<'_>) -> Diagnosis {
     match claims::check_audience(&issuer.audience, claims) {
         Ok(()) => Diagnosis::fine(subject, format!("contains {}", issuer.audience)),
         Err(error) => {
-            let is = claims.raw("aud").map_or_else(|| "There is no claim aud".to_owned(), |raw| format!("aud is {}", shown(raw)));
+            let is = claims.raw("aud").map_or_else(|| "There is no claim aud".to_owned(), |raw| format!("aud is {}", shown(raw.trim_matches('"'))));
             let advice = format!(
                 "In Keycloak, on the client that gets the token: client scopes, the dedicated one, add a mapper of type Audience with the included client \
                  audience {}, for the access token. Then get a new token.",

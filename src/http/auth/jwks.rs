@@ -132,7 +132,10 @@ fn key(raw: &str) -> Result<(String, VerificationKey), String> {
             (&[Algorithm::EdDSA], DecodingKey::from_ed_der(&point), vec![point])
         }
         (Some("EC"), Some("P-521")) => return Err(refuse("ES512 is not supported: have the issuer sign with another algorithm")),
-        (kty, crv) => return Err(refuse(&format!("its type is not supported (kty {kty:?}, crv {crv:?})"))),
+        (kty, crv) => {
+            let (kty, curve) = (kty.unwrap_or("none"), crv.map(|crv| format!(", crv {crv:?}")).unwrap_or_default());
+            return Err(refuse(&format!("its type is not supported (kty {kty:?}{curve})")));
+        }
     };
     let algorithms = match jwk.raw("alg") {
         None => family.to_vec(),
