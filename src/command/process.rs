@@ -104,10 +104,14 @@ impl Server {
                 tracing::info!(signal = name, "the server stops");
                 self.lifecycle.announce_stop();
                 // Probes see that it is not ready, and whoever sends requests goes elsewhere, before the listener closes.
-                tokio::select! {
-                    () = tokio::time::sleep(self.config.stop_delay_ms.into()) => {}
-                    _ = self.signals.next() => {}
-                    () = self.lifecycle.soft().cancelled() => {}
+                let delay = Duration::from(self.config.stop_delay_ms);
+                // Without a delay a second signal is for the drain to hear.
+                if !delay.is_zero() {
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        _ = self.signals.next() => {}
+                        () = self.lifecycle.soft().cancelled() => {}
+                    }
                 }
             }
             () = self.lifecycle.soft().cancelled() => {}

@@ -318,7 +318,10 @@ impl Variables {
 /// The document of a request body, set or patched; `expiry` reads its seconds to live.
 fn document(input: VariableInput, expiry: impl FnOnce(Option<i64>) -> Expiry) -> Result<VariableDocument> {
     if input.secret == Some(true) {
-        return Err(Error::new(Code::SecretsNotConfigured, "This server keeps no secrets: it has no encryption key, or none that this version uses."));
+        return Err(Error::new(
+            Code::SecretsNotConfigured,
+            "This server keeps no secrets: it has no encryption key, or none that this version uses.",
+        ));
     }
     let value = input.value.ok_or_else(|| Error::from(Fault::member("value", FaultKind::MissingMember)))?;
     Ok(VariableDocument { value, description: input.description, expiry: expiry(input.ttl_seconds) })

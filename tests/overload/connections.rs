@@ -115,7 +115,8 @@ async fn served(address: SocketAddr, token: &str, time: Duration) -> Duration {
 #[test]
 fn slow_clients_are_cut_and_others_do_not_notice() {
     let place = Place::new();
-    let settings = ["header_read_timeout_ms", "body_read_timeout_ms", "write_timeout_ms"].map(|name| format!("server.{name}={}", LIMIT.as_millis()));
+    let settings =
+        ["header_read_timeout_ms", "body_read_timeout_ms", "write_timeout_ms"].map(|name| format!("server.{name}={}", LIMIT.as_millis()));
     let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     let server = place.dev_with(&arguments, &[]);
     let (address, token) = (server.address(), server.printed_after("Token:").to_owned());

@@ -172,7 +172,9 @@ fn audience(issuer: &Issuer, claims: &Claims<'_>) -> Diagnosis {
     match claims::check_audience(&issuer.audience, claims) {
         Ok(()) => Diagnosis::fine(subject, format!("contains {}", issuer.audience)),
         Err(error) => {
-            let is = claims.raw("aud").map_or_else(|| "There is no claim aud".to_owned(), |raw| format!("aud is {}", shown(raw.trim_matches('"'))));
+            let is = claims
+                .raw("aud")
+                .map_or_else(|| "There is no claim aud".to_owned(), |raw| format!("aud is {}", shown(raw.trim_matches('"'))));
             let advice = format!(
                 "In Keycloak, on the client that gets the token: client scopes, the dedicated one, add a mapper of type Audience with the included client \
                  audience {}, for the access token. Then get a new token.",
