@@ -83,6 +83,7 @@ fn walk(value: &mut Value) {
             nullable(object);
             constants(object);
             conditions(object);
+            memberless(object);
             for (name, member) in object.iter_mut() {
                 // Examples are users' JSON, not schemas.
                 if name != "example" && name != "examples" {
@@ -91,6 +92,13 @@ fn walk(value: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// An object without members that takes no others stops the generator of SAP's Cloud SDK: any object, then.
+fn memberless(schema: &mut Map<String, Value>) {
+    if schema.get("type").is_some_and(|kind| kind == "object") && !schema.contains_key("properties") {
+        schema.retain(|keyword, member| keyword != "additionalProperties" || *member != Value::Bool(false));
     }
 }
 

@@ -59,9 +59,9 @@ public final class Program {
         VariableBatchResult written = variables.writeVariables(scope, batch, null, null, null);
         equal(List.of("currency", "rates", "rounding"), written.getSet().stream().map(Variable::getName).sorted().toList());
 
-        VariablePage first = variables.listVariables(scope, null, null, 2L, null, null, null);
+        VariablePage first = variables.listVariables(scope, null, null, 2, null, null, null, null);
         equal(List.of("EUR", List.of(0.07, 0.19)), first.getItems().stream().map(Variable::getValue).toList());
-        VariablePage second = variables.listVariables(scope, null, null, 2L, first.getNextCursor(), null, null);
+        VariablePage second = variables.listVariables(scope, null, null, 2, first.getNextCursor(), null, null, null);
         equal(List.of(Map.of("digits", 2)), second.getItems().stream().map(Variable::getValue).toList());
         equal(null, second.getNextCursor());
 
