@@ -8,14 +8,17 @@ use crate::service::health::Health;
 /// Pause between two questions: as long may a cache not notice that the database was restored from a backup.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// The same after a question without an answer: requests are refused meanwhile, also when it was one slow moment.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Asks until the process stops.
 pub async fn run(health: Health, lifecycle: Lifecycle) {
     loop {
         // What it answers is noticed below; that it does not is for probes and requests to tell.
-        drop(health.ready().await);
+        let pause = if health.ready().await.is_ok() { PAUSE } else { AGAIN };
         tokio::select! {
             () = lifecycle.soft().cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
