@@ -72,6 +72,7 @@ pub struct ServerConfig {
     pub docs: bool,
     pub max_connections: usize,
     pub max_connections_per_address: usize,
+    pub listen_backlog: u32,
     pub max_in_flight: usize,
     pub max_header_bytes: usize,
     pub max_headers: usize,

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -119,6 +119,17 @@ impl Server {
         stream.read_exact(&mut interim).expect("the server wants the body");
         assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
         stream
+    }
+
+    /// SIGSTOP, until the process has stopped: its state is then T.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+        let stat = format!("/proc/{}/stat", self.id());
+        let begin = Instant::now();
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            assert!(begin.elapsed() < PATIENCE, "the server does not stop");
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
@@ -171,12 +171,12 @@ struct Ports {
 }
 
 async fn open_ports(config: &ServerConfig, has_metrics: bool, metrics: MetricsPort) -> Result<Ports> {
-    let main = open_port("server.listen", config.listen).await.map_err(|error| Failure::Other(error.message))?;
+    let main = open_port("server.listen", config.listen, config.listen_backlog).map_err(|error| Failure::Other(error.message))?;
     let main_address =
         main.local_addr().map_err(|error| Failure::Other(format!("the address of {} cannot be read: {error}", config.listen)))?;
     let metrics = match config.metrics_listen.filter(|_| has_metrics) {
         None => None,
-        Some(address) => match open_port("server.metrics_listen", address).await {
+        Some(address) => match open_port("server.metrics_listen", address, config.listen_backlog) {
             Ok(listener) => Some(listener),
             Err(error) if error.in_use && metrics == MetricsPort::Optional => {
                 tracing::warn!(%address, "the port of the metrics is taken: the server runs without metrics");
@@ -196,8 +196,18 @@ struct PortError {
     message: String,
 }
 
-async fn open_port(setting: &str, address: SocketAddr) -> std::result::Result<TcpListener, PortError> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// Not [`TcpListener::bind`]: it has a queue of 128. A handshake for which the queue has no room is lost in a way that its client does not
+/// notice before it sends something.
+fn listen(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that starts again is not kept out by what its predecessor's connections left behind.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+fn open_port(setting: &str, address: SocketAddr, backlog: u32) -> std::result::Result<TcpListener, PortError> {
+    listen(address, backlog).map_err(|error| {
         let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
         let advice =
             if in_use { format!("; another process listens there: stop it, or set {setting} to another port") } else { String::new() };

@@ -125,6 +125,7 @@ impl Problems {
 fn server(server: &ServerConfig, found: &mut Problems) {
     found.range("server.max_connections", server.max_connections, 1, 1_000_000);
     found.range("server.max_connections_per_address", server.max_connections_per_address, 1, 1_000_000);
+    found.range("server.listen_backlog", server.listen_backlog, 1, 65_535);
     found.range("server.max_in_flight", server.max_in_flight, 1, 1_000_000);
     found.range("server.max_header_bytes", server.max_header_bytes, MIN_HEADER_BYTES, 1024 * 1024);
     found.range("server.max_uri_bytes", server.max_uri_bytes, 1, MAX_URI_BYTES.min(server.max_header_bytes));

@@ -17,6 +17,8 @@ use crate::process::Place;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The limit on heads, bodies and answers. Longer than a second, after which the kernel sends a lost handshake again: many come at once.
 const LIMIT: Duration = Duration::from_secs(3);
+/// How many of them come at once: fewer than any kernel keeps for a server. A handshake that it drops, the server never hears of.
+const STEP: usize = 64;
 /// How long the pause of a slow client is between two bytes.
 const DRIP: Duration = Duration::from_millis(250);
 
@@ -30,9 +32,8 @@ enum Manner {
 }
 
 /// Holds a connection for as long as the server lets it.
-async fn hold(address: SocketAddr, manner: Manner, token: &str) -> Duration {
+async fn hold(mut stream: TcpStream, manner: Manner, token: &str) -> Duration {
     let begin = Instant::now();
-    let mut stream = TcpStream::connect(address).await.unwrap();
     let authorization = format!("Authorization: Bearer {token}\r\n");
     let holding = async {
         match manner {
@@ -45,7 +46,8 @@ async fn hold(address: SocketAddr, manner: Manner, token: &str) -> Duration {
                 let head = format!(
                     "PUT {STATE} HTTP/1.1\r\nHost: a\r\n{authorization}Content-Type: application/json\r\nContent-Length: 10000\r\n\r\n"
                 );
-                stream.write_all(head.as_bytes()).await.unwrap();
+                // The server may have lost patience with it by now.
+                let _ = stream.write_all(head.as_bytes()).await;
                 drip(&mut stream, &[b' '; 10_000]).await;
             }
             Manner::NeverReads | Manner::DripsReading => {
@@ -69,6 +71,19 @@ async fn hold(address: SocketAddr, manner: Manner, token: &str) -> Duration {
     };
     timeout(PATIENCE, holding).await.unwrap_or_else(|_| panic!("{manner:?} is not cut"));
     begin.elapsed()
+}
+
+/// All of them at once, as far as the kernel's queue has room for them; and for each, how long it was held.
+async fn crowd(address: SocketAddr, manners: Vec<Manner>, token: &str) -> Vec<Duration> {
+    let mut held = Vec::new();
+    for step in manners.chunks(STEP) {
+        let streams = join_all(step.iter().map(|_| TcpStream::connect(address))).await;
+        // They are accepted in the order in which they came: after this answer all of the step are.
+        let answer = raw::get(address, "/health/live", token).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        held.extend(streams.into_iter().zip(step).map(|(stream, manner)| hold(stream.unwrap(), *manner, token)));
+    }
+    join_all(held).await
 }
 
 /// Whether the server has closed: seen by an error of the socket, without reading.
@@ -140,8 +155,8 @@ fn slow_clients_are_cut_and_others_do_not_notice() {
                 served(address, token, Duration::from_millis(1500)).await
             })
         });
-        let holders = manners.iter().flat_map(|(manner, count)| (0..*count).map(|_| hold(address, *manner, token)));
-        let held = runtime.block_on(join_all(holders));
+        let manners = manners.iter().flat_map(|(manner, count)| std::iter::repeat_n(*manner, *count)).collect();
+        let held = runtime.block_on(crowd(address, manners, token));
         (watcher.join().unwrap(), held.into_iter().max().unwrap())
     });
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
@@ -195,4 +210,21 @@ async fn a_flood_of_connections_ends_at_the_cap() {
         ),
     );
     assert!(existing < Duration::from_secs(2));
+}
+
+/// A burst is kept while the server is busy with something else: here, stopped.
+#[test]
+fn a_burst_waits_in_the_kernels_queue() {
+    let kept: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let place = Place::new();
+    let server = place.dev_with(&[], &[]);
+    server.pause();
+    let burst: Vec<_> =
+        (0..kept.min(300)).map(|_| std::net::TcpStream::connect_timeout(&server.address(), PATIENCE).expect("there is room")).collect();
+    server.signal("CONT");
+    for mut stream in burst {
+        std::io::Write::write_all(&mut stream, b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let answer = std::io::read_to_string(stream).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
 }
