@@ -343,7 +343,10 @@ const TURNS: usize = 6;
 /// Tombstones are made due at once and swept while they are made: no version of a key ever comes twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_version_comes_twice_in_a_storm() {
-    const STORM: Duration = Duration::from_secs(20);
+    /// The storm goes on until this many tombstones went away under it, however slow the machine is.
+    const SWEPT: u64 = 30;
+    const STORM: Duration = Duration::from_secs(12);
+    const PATIENCE: Duration = Duration::from_secs(180);
     let database = TestDatabase::migrated().await;
     let config = DatabaseConfig { statement_timeout_ms: Milliseconds(1000), ..database.config() };
     let store = Arc::new(open(&config, Clock::new()).await.unwrap());
@@ -377,7 +380,7 @@ async fn no_version_comes_twice_in_a_storm() {
         })
         .collect();
     let begun = Instant::now();
-    while begun.elapsed() < STORM {
+    while begun.elapsed() < STORM || (swept.load(Ordering::Relaxed) < SWEPT && begun.elapsed() < PATIENCE) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -396,9 +399,9 @@ async fn no_version_comes_twice_in_a_storm() {
     let swept = swept.load(Ordering::Relaxed);
     let _ = std::io::Write::write_fmt(
         &mut std::io::stdout(),
-        format_args!("storm: {writes} writes of 24 keys in {} s, {swept} tombstones removed, floor {highest}\n", STORM.as_secs()),
+        format_args!("storm: {writes} writes of 24 keys in {} s, {swept} tombstones removed, floor {highest}\n", begun.elapsed().as_secs()),
     );
     assert_eq!(logged, distinct, "no version of a key twice");
-    assert!(swept > 20 && highest > 1, "the storm met the sweeper: {swept} removed, floor {highest}");
+    assert!(swept >= SWEPT && highest > 1, "the storm met the sweeper: {swept} removed, floor {highest}");
     Arc::into_inner(store).unwrap().close().await;
 }
