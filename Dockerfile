@@ -27,9 +27,12 @@ RUN find src -name '*.rs' -exec touch {} + \
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/nworkflow-state /usr/local/bin/nworkflow-state
 COPY --from=build --chown=65532:65532 /data /data
+# The C library's allocator gives large blocks (bodies of megabytes) back to the system at once: else it learns from the first of them to keep them.
 ENV NWORKFLOW__DATA_DIR=/data \
     NWORKFLOW__SERVER__LISTEN=0.0.0.0:8080 \
-    NWORKFLOW__LOG__FORMAT=json
+    NWORKFLOW__LOG__FORMAT=json \
+    MALLOC_MMAP_THRESHOLD_=1048576 \
+    MALLOC_TRIM_THRESHOLD_=2097152
 USER 65532:65532
 EXPOSE 8080
 STOPSIGNAL SIGTERM

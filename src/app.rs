@@ -12,7 +12,7 @@ use crate::domain::clock::Clock;
 use crate::domain::commit::{CommitObserver, NoObserver};
 use crate::domain::store_life::StoreLife;
 use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, DevelopmentKeyError};
-use crate::http::{self, AppState, Shared};
+use crate::http::{self, AppState, Shared, Shares};
 use crate::jobs::{sweep, watch};
 use crate::lifecycle::Lifecycle;
 use crate::service::collector::Levels;
@@ -157,6 +157,7 @@ impl App {
             authenticator,
             metrics: Arc::new(metrics),
             places: Arc::new(Semaphore::new(config.server.max_in_flight)),
+            shares: Shares::new(&config.server),
             patches: surface.patches(),
             documents: surface.documents,
             clock,

@@ -121,6 +121,7 @@ codes! {
     IdempotencyKeyReused = "idempotency_key_reused", 422, "The Idempotency-Key was used for another request", Changed, "A key stands for one request: method, path, query, content type, preconditions and body. This request differs from the one that the key was used for in the last 24 hours.", "Use a new key for each new request.";
     SecretsNotConfigured = "secrets_not_configured", 422, "Secret variables are not configured", Changed, "The server has no encryption key, or its version does not use one yet, so it refuses to keep secrets.", "Keep the value elsewhere, and ask the operator.";
     PatchNotApplicable = "patch_not_applicable", 422, "The patch cannot be applied", Changed, "The detail names the operation of the patch and why. Nothing was written.", "Read the resource and correct the patch.";
+    TooManyRequests = "too_many_requests", 429, "The tenant sends too many requests", Safe, "The tenant has as many requests at work as one tenant may have, or sends more of them each second: the detail says which, the member limit how many. Nothing was written.", "Send it again after the time in Retry-After, then with pauses that grow and vary; or send fewer at the same time.";
     HeadersTooLarge = "headers_too_large", 431, "The request headers are too large", Changed, "The member limit, where it is there, is the greatest size in bytes of all headers together, or their greatest number: the detail says which.", "Send fewer or shorter headers; a token that is too long needs fewer roles in it.";
     Internal = "internal", 500, "Something went wrong in the server", WithKey, "The server has a defect, or its surroundings have. A write may have happened.", "Send it again, a write with the same Idempotency-Key; if it stays, tell the operator the request id.";
     StoreUnavailable = "store_unavailable", 503, "The database does not answer", Safe, "The database does not answer. Nothing was written.", "Send it again after the time in Retry-After, then with pauses that grow and vary.";
@@ -180,7 +181,7 @@ impl Error {
     /// An error with its detail.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let retry_after_seconds = matches!(code.status(), 503).then_some(1);
+        let retry_after_seconds = matches!(code.status(), 429 | 503).then_some(1);
         Self {
             code,
             detail: detail.into(),

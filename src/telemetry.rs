@@ -107,6 +107,11 @@ struct CodeLabels {
     code: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
 /// The metrics of one server. Names begin with `nworkflow_` and end with their unit.
 pub struct Metrics {
     registry: Registry,
@@ -116,6 +121,7 @@ pub struct Metrics {
     in_flight: Gauge,
     authentications: Family<OutcomeLabels, Counter>,
     problems: Family<CodeLabels, Counter>,
+    excesses: Family<LimitLabels, Counter>,
     uptime: Gauge,
 }
 
@@ -132,6 +138,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             authentications: Family::default(),
             problems: Family::default(),
+            excesses: Family::default(),
             uptime: Gauge::default(),
         };
         let registry = &mut metrics.registry;
@@ -145,6 +152,8 @@ impl Metrics {
         registry.register("http_requests_in_flight", "Requests at work", metrics.in_flight.clone());
         registry.register("authentications", "Checked tokens by outcome: accepted, or an error code", metrics.authentications.clone());
         registry.register("http_problems", "Answered problems by code", metrics.problems.clone());
+        let help = "Requests that were refused because their tenant has or sends too many, by limit: in_flight, rate";
+        registry.register("tenant_refusals", help, metrics.excesses.clone());
         registry.register_with_unit("uptime", "Time since the start", Unit::Seconds, metrics.uptime.clone());
         registry.register("build", "The version of the server", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         metrics
@@ -178,6 +187,11 @@ impl Metrics {
     /// Counts an answered problem by its code.
     pub fn record_problem(&self, code: &'static str) {
         self.problems.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Counts a request that was refused because its tenant has or sends too many, by the name of the limit.
+    pub fn record_excess(&self, limit: &'static str) {
+        self.excesses.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// Time since the start.

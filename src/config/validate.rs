@@ -127,6 +127,9 @@ fn server(server: &ServerConfig, found: &mut Problems) {
     found.range("server.max_connections_per_address", server.max_connections_per_address, 1, 1_000_000);
     found.range("server.listen_backlog", server.listen_backlog, 1, 65_535);
     found.range("server.max_in_flight", server.max_in_flight, 1, 1_000_000);
+    found.range("server.max_in_flight_per_tenant", server.max_in_flight_per_tenant, 1, 1_000_000);
+    found.range("server.tenant_requests_per_second", server.tenant_requests_per_second, 0, 1_000_000);
+    found.range("server.tenant_burst", server.tenant_burst, 1, 1_000_000);
     found.range("server.max_header_bytes", server.max_header_bytes, MIN_HEADER_BYTES, 1024 * 1024);
     found.range("server.max_uri_bytes", server.max_uri_bytes, 1, MAX_URI_BYTES.min(server.max_header_bytes));
     found.time("server.header_read_timeout_ms", server.header_read_timeout_ms);
@@ -204,6 +207,7 @@ fn database(database: &DatabaseConfig, found: &mut Problems) {
     }
     found.range("database.pool_size", database.pool_size, 1, 1000);
     found.time("database.acquire_timeout_ms", database.acquire_timeout_ms);
+    found.time("database.pool_wait_ms", database.pool_wait_ms);
     found.range("database.pool_queue", database.pool_queue, 1, 1_000_000);
     found.time("database.statement_timeout_ms", database.statement_timeout_ms);
     found.time("database.lock_timeout_ms", database.lock_timeout_ms);

@@ -87,7 +87,20 @@ impl StateDocument {
     }
 
     fn compose(marking: &str, status: &str, metadata: &str, schema_version: i32) -> Self {
-        let text = format!(r#"{{"marking":{marking},"status":"{status}","metadata":{metadata},"schema_version":{schema_version}}}"#);
+        let schema_version_text = schema_version.to_string();
+        // Of the exact size at once: it may be large.
+        let text = [
+            r#"{"marking":"#,
+            marking,
+            r#","status":""#,
+            status,
+            r#"","metadata":"#,
+            metadata,
+            r#","schema_version":"#,
+            &schema_version_text,
+            "}",
+        ]
+        .concat();
         Self { text: text.into(), status: status.into(), schema_version }
     }
 
@@ -109,6 +122,12 @@ impl StateDocument {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The write representation, shared: for whoever would copy it otherwise.
+    #[must_use]
+    pub fn shared_text(&self) -> Arc<str> {
+        Arc::clone(&self.text)
     }
 
     /// The status word.

@@ -175,12 +175,16 @@ fn replayed(headers: &mut HeaderMap, is_replay: bool) {
     }
 }
 
-/// A representation with its path, for the services.
+/// What a representation takes beside the documents in it, about.
+const FRAME_BYTES: usize = 512;
+
+/// A representation with its path, for the services. `documents`: the bytes of the documents in it, so that its buffer need not grow.
 ///
 /// # Errors
 /// The representation does not serialise.
-pub(super) fn rendered(representation: &impl Serialize, location: String) -> Result<Rendered> {
-    let body = serde_json::to_vec(representation)
+pub(super) fn rendered(representation: &impl Serialize, documents: usize, location: String) -> Result<Rendered> {
+    let mut body = Vec::with_capacity(documents + FRAME_BYTES);
+    serde_json::to_writer(&mut body, representation)
         .map_err(|error| Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error))?;
     Ok(Rendered { body: body.into(), location })
 }

@@ -25,12 +25,34 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout:
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
-    match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
+    // Not more than the limit, see above.
+    let announced = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    match tokio::time::timeout(timeout, collect(Limited::new(body, limit), announced)).await {
+        Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Error::new(Code::InvalidJson, "The body broke off, or its chunks are malformed.").with_cause(error)),
         Err(_) => Err(Error::new(Code::BodyTimeout, format!("The body did not arrive within {} ms.", timeout.as_millis()))),
     }
+}
+
+/// The whole of a body, which is in memory once: in the buffer that it was read into when it came at once, else in one of the announced size.
+/// What was announced and does not come takes no memory: the system gives it page by page, as it is written.
+async fn collect<B: HttpBody<Data = Bytes> + Unpin>(mut body: B, announced: usize) -> Result<Bytes, B::Error> {
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() && all.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve_exact(announced.max(first.len() + data.len()));
+            all.extend_from_slice(&std::mem::take(&mut first));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 /// The media type that a body is announced as: `None` when it is not announced. JSON is UTF-8, and comes as it is.

@@ -42,7 +42,7 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     request.extensions_mut().insert(id.clone());
     let identified = Identified::default();
     request.extensions_mut().insert(identified.clone());
-    request.extensions_mut().insert(Extension(Arc::clone(&state.authenticator)));
+    request.extensions_mut().insert(Extension(state.clone()));
 
     let connected = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
     let peer = connected.map(|address| Peer::of(&state.config.server, address, request.headers()));

@@ -23,6 +23,7 @@ mod query;
 mod refusal;
 pub mod routes;
 pub mod server;
+mod shares;
 mod stall;
 mod write;
 
@@ -45,6 +46,7 @@ use crate::telemetry::Metrics;
 
 pub use openapi::Documents;
 pub use operation::{Access, Operation};
+pub use shares::Shares;
 
 /// What handlers and layers share. Clones are the same state.
 #[derive(Clone)]
@@ -68,6 +70,8 @@ pub struct Shared {
     pub patches: BTreeMap<String, &'static str>,
     /// Places for requests at work.
     pub places: Arc<Semaphore>,
+    /// What of them each tenant may have.
+    pub shares: Arc<Shares>,
 }
 
 impl Deref for AppState {

@@ -331,7 +331,7 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
         if status == 401 {
             headers["WWW-Authenticate"] = json!({"description": "How to authenticate (RFC 6750).", "schema": {"type": "string"}});
         }
-        if matches!(status, 409 | 503) {
+        if matches!(status, 409 | 429 | 503) {
             headers["Retry-After"] =
                 json!({"description": "Seconds after which a retry makes sense.", "schema": {"type": "integer", "minimum": 0}});
         }

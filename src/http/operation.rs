@@ -8,10 +8,10 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::AppState;
-use super::auth::Authenticator;
 use super::write::ACCEPT_PATCH;
 use crate::domain::principal::{Permission, Principal};
 use crate::error::{Code, Error, Result};
@@ -50,14 +50,23 @@ pub struct Operation {
     pub optional_body: bool,
     /// Whether its answers tell in `Session-Expires` when the session will be gone.
     pub tells_expiry: bool,
+    /// Whether it counts as a request of its tenant.
+    pub is_counted: bool,
 }
 
 /// What the edge itself can refuse.
 const EDGE: &[Code] =
     &[Code::InvalidHeader, Code::UriTooLong, Code::HeadersTooLarge, Code::Internal, Code::Overloaded, Code::DeadlineExceeded];
 /// What the guard can refuse.
-const GUARD: &[Code] =
-    &[Code::TokenMissing, Code::TokenInvalid, Code::TokenExpired, Code::TenantMissing, Code::TenantForbidden, Code::PermissionMissing];
+const GUARD: &[Code] = &[
+    Code::TokenMissing,
+    Code::TokenInvalid,
+    Code::TokenExpired,
+    Code::TenantMissing,
+    Code::TenantForbidden,
+    Code::PermissionMissing,
+    Code::TooManyRequests,
+];
 /// What every write can refuse.
 const WRITE: &[Code] = &[
     Code::InvalidEtag,
@@ -115,6 +124,7 @@ impl Operation {
             accept_patch: None,
             optional_body: false,
             tells_expiry: false,
+            is_counted: true,
         }
     }
 
@@ -128,6 +138,14 @@ impl Operation {
     #[must_use]
     pub fn guarded(permissions: &'static [Permission]) -> Self {
         Self::new(Access::Guarded(permissions)).refuses(GUARD)
+    }
+
+    /// It is for whoever watches the server, and so counts as nobody's request.
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        self.is_counted = false;
+        self.codes.retain(|code| *code != Code::TooManyRequests);
+        self
     }
 
     /// Some requests need this permission as well; `when` completes the sentence "needed ...". The service checks it.
@@ -234,9 +252,9 @@ impl Api {
                 self.operations.push((method, path.clone(), operation.clone()));
             }
         }
-        let (access, accept_patch) = (operation.access, operation.accept_patch);
+        let (access, is_counted, accept_patch) = (operation.access, operation.is_counted, operation.accept_patch);
         let methods = methods.route_layer(from_fn(move |request: Request, next: Next| async move {
-            guard(access, request, next).await.map(|answer| with_accept_patch(answer, accept_patch))
+            guard(access, is_counted, request, next).await.map(|answer| with_accept_patch(answer, accept_patch))
         }));
         self.router = self.router.routes((schemas, paths, methods));
         self
@@ -274,16 +292,23 @@ fn with_accept_patch(mut answer: Response, accept_patch: Option<&'static str>) -
     answer
 }
 
-/// Lets a request pass to its handler when its token is good and holds the declared permissions. No store is touched before.
-async fn guard(access: Access, mut request: Request, next: Next) -> Result<Response> {
+/// Lets a request pass to its handler when its token is good and holds the declared permissions, and its tenant has not too many others at
+/// work. No store is touched and no body is read before.
+async fn guard(access: Access, is_counted: bool, mut request: Request, next: Next) -> Result<Response> {
     let Access::Guarded(permissions) = access else { return Ok(next.run(request).await) };
-    let Some(Extension(authenticator)) = request.extensions().get::<Extension<Arc<Authenticator>>>().cloned() else {
+    let Some(Extension(state)) = request.extensions().get::<Extension<AppState>>().cloned() else {
         return Err(Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the guard has no authenticator"));
     };
-    let principal = authenticator.authenticate(request.headers()).await?;
+    let principal = state.authenticator.authenticate(request.headers()).await?;
     if let Some(identified) = request.extensions().get::<Identified>() {
         identified.set(Arc::clone(&principal));
     }
+    let _at_work = if is_counted {
+        let entered = state.shares.enter(&principal.tenant, Instant::now());
+        Some(entered.inspect_err(|excess| state.metrics.record_excess(excess.name()))?)
+    } else {
+        None
+    };
     if let Some(missing) = permissions.iter().find(|permission| !principal.may(**permission)) {
         return Err(Error::new(Code::PermissionMissing, format!("The permission {} is missing.", missing.name())));
     }

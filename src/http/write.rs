@@ -93,25 +93,17 @@ pub(super) struct Write<B> {
 
 impl<B: BodyKind> Write<B> {
     /// Validates the body as one JSON document and reads it. A large one is read on a thread of its own: it takes too long for one that
-    /// other requests wait for.
+    /// other requests wait for. The body is gone then, so that it is not held beside what was made of it: once only.
     ///
     /// # Errors
     /// What [`document::validate`] or `read` finds.
-    pub(super) async fn read<T, E>(&self, read: fn(&str) -> Result<T, E>) -> Result<T>
+    pub(super) async fn read<T, E>(&mut self, read: fn(&str) -> Result<T, E>) -> Result<T>
     where
         T: Send + 'static,
         E: Send + 'static,
         Error: From<E>,
     {
-        Self::read_body(self.body.clone(), read).await
-    }
-
-    async fn read_body<T, E>(body: Bytes, read: fn(&str) -> Result<T, E>) -> Result<T>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-        Error: From<E>,
-    {
+        let body = std::mem::take(&mut self.body);
         if body.len() <= MAX_INLINE_BYTES {
             return Ok(read(document::validate(&body)?)?);
         }
@@ -123,20 +115,23 @@ impl<B: BodyKind> Write<B> {
     ///
     /// # Errors
     /// What [`document::validate`] or `read` finds.
-    pub(super) async fn read_or_empty<T, E>(&self, read: fn(&str) -> Result<T, E>) -> Result<T>
+    pub(super) async fn read_or_empty<T, E>(&mut self, read: fn(&str) -> Result<T, E>) -> Result<T>
     where
         T: Send + 'static,
         E: Send + 'static,
         Error: From<E>,
     {
-        Self::read_body(if self.body.is_empty() { Bytes::from_static(b"{}") } else { self.body.clone() }, read).await
+        if self.body.is_empty() {
+            self.body = Bytes::from_static(b"{}");
+        }
+        self.read(read).await
     }
 
     /// The body as a patch.
     ///
     /// # Errors
     /// What [`document::validate`] finds.
-    pub(super) async fn patch(&self) -> Result<Patch> {
+    pub(super) async fn patch(&mut self) -> Result<Patch> {
         let text = self.read(|body| Ok::<Arc<str>, Error>(body.into())).await?;
         Ok(Patch { kind: self.patch, text, limit: self.limit })
     }

@@ -4,9 +4,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use nworkflow_state::config::Milliseconds;
+
 use super::slow::Slow;
 use super::{is_success, p99, say};
 use crate::api::app::Caller;
+use crate::support::size;
 
 /// What came of a load.
 struct Outcome {
@@ -69,6 +72,7 @@ async fn a_slow_database_is_not_waited_for_by_all() {
     const SLOWER: Duration = Duration::from_millis(500);
     let slow = Slow::start(&[], |config| {
         (config.pool_size, config.pool_queue, config.queue_capacity) = (4, 8, 8);
+        config.pool_wait_ms = Milliseconds(200);
     })
     .await;
     let ada = slow.app.admin("acme");
@@ -96,9 +100,12 @@ async fn a_slow_database_is_not_waited_for_by_all() {
         "pg_slow",
         format!("{good} done, {} refused, p99 of refusals {} ms, deepest queue {deepest} of 8", refused.len(), slowest.as_millis()),
     );
-    assert!(refused.iter().all(|(_, verdict, ..)| *verdict == (503, "queue_full".to_owned())), "{refused:?}");
+    // Full queues are told at once; who waits in one is told after the pool's wait, and that the database is busy, not away.
+    let waited = refused.iter().filter(|(_, verdict, ..)| *verdict == (503, "overloaded".to_owned())).count();
+    assert!(waited > 0 && refused.iter().all(|(_, (status, _), ..)| *status == 503), "{refused:?}");
     assert!(good > 0 && refused.len() > 20 && deepest <= 8);
-    assert!(slowest <= SLOWER / 2, "a refusal is no answer that was waited for: {slowest:?}");
+    // 250 ms on a machine that does nothing else.
+    assert!(slowest <= Duration::from_millis(size(450, 250) as u64), "a refusal is no answer that was waited for: {slowest:?}");
     // Reads and writes, each as it says.
     slow.delay(Duration::ZERO);
     ada.get("/workflows").send().await.expect(200);

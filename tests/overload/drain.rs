@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use super::say;
 use crate::process::{Place, STATE};
+use crate::support::size;
 
 #[test]
 fn nothing_that_has_begun_is_lost_when_the_server_stops() {
-    const WRITES: usize = 20;
+    let begun = size(20, 200);
     let place = Place::new();
     let settings = ["server.stop_delay_ms=300", "server.body_read_timeout_ms=2500", "server.drain_timeout_ms=20000"];
     let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     let mut server = place.dev_with(&arguments, &[]);
-    let idle: Vec<TcpStream> = (0..5)
+    let idle: Vec<TcpStream> = (0..size(5, 50))
         .map(|_| {
             let mut stream = server.connect();
             stream.write_all(b"GET /limits HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -24,7 +25,7 @@ fn nothing_that_has_begun_is_lost_when_the_server_stops() {
         })
         .collect();
     let stuck = server.begin_write();
-    let writes: Vec<TcpStream> = (0..WRITES).map(|_| server.begin_write()).collect();
+    let writes: Vec<TcpStream> = (0..begun).map(|_| server.begin_write()).collect();
     let begin = Instant::now();
     server.signal("TERM");
     server.wait_for_log("the server stops");
@@ -48,7 +49,7 @@ fn nothing_that_has_begun_is_lost_when_the_server_stops() {
             answer.starts_with("HTTP/1.1 20").then_some(())
         })
         .count();
-    let lost = WRITES - lost;
+    let lost = begun - lost;
     for mut stream in idle {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
@@ -58,7 +59,7 @@ fn nothing_that_has_begun_is_lost_when_the_server_stops() {
     drop(stuck);
     say(
         "graceful_drain",
-        format!("{WRITES} at work, {lost} lost, exit {:?} after {:.1} s with a client that was stuck", status.code(), took.as_secs_f64()),
+        format!("{begun} at work, {lost} lost, exit {:?} after {:.1} s with a client that was stuck", status.code(), took.as_secs_f64()),
     );
     assert_eq!((lost, status.code()), (0, Some(0)), "{}", server.log());
     assert!(took < Duration::from_secs(25));

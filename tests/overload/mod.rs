@@ -11,6 +11,8 @@ mod curve;
 mod deadlines;
 mod drain;
 mod pool;
+mod process_figures;
+mod shares;
 mod slow;
 
 use std::fmt::Display;

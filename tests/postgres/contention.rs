@@ -144,7 +144,7 @@ async fn a_hot_row_leaves_the_pool_to_others() {
     // And when the lock stays, each hears that it is contended.
     let hasty = DatabaseConfig {
         lock_timeout_ms: Milliseconds(200),
-        acquire_timeout_ms: Milliseconds(1000),
+        pool_wait_ms: Milliseconds(1000),
         queue_timeout_ms: Milliseconds(1000),
         ..limits
     };
@@ -161,7 +161,7 @@ async fn a_pool_that_is_busy_is_contention_and_the_database_answers() {
     let database = TestDatabase::migrated().await;
     let config = DatabaseConfig {
         pool_size: 2,
-        acquire_timeout_ms: Milliseconds(1000),
+        pool_wait_ms: Milliseconds(1000),
         lock_timeout_ms: Milliseconds(60_000),
         statement_timeout_ms: Milliseconds(60_000),
         ..database.config()

@@ -123,6 +123,7 @@ pub(crate) fn config_of(url: String) -> DatabaseConfig {
     config.url = Secret::from(url);
     // Many tests share few cores: what is tested is not how soon a connection is there, or the end of another write.
     config.acquire_timeout_ms = Milliseconds(20_000);
+    config.pool_wait_ms = Milliseconds(20_000);
     config.lock_timeout_ms = Milliseconds(20_000);
     config.queue_timeout_ms = Milliseconds(20_000);
     config.pool_queue = 10_000;

@@ -174,10 +174,16 @@ pub fn boolean(value: &str) -> Result<bool, FaultKind> {
     }
 }
 
+/// Most members of an object that are held. No resource has as many, so those of an object with more are unknown ones, and only some are named.
+const MAX_HELD: usize = 64;
+
 /// The top object of a request body, whose members are taken one by one; what is left is unknown.
 #[derive(Debug)]
 pub struct Object<'a> {
+    document: &'a str,
     members: Vec<(Cow<'a, str>, &'a str)>,
+    /// Whether there are members that are not held. They are looked for in the document, which takes longer, and no memory.
+    is_cut: bool,
 }
 
 impl<'a> Object<'a> {
@@ -189,12 +195,16 @@ impl<'a> Object<'a> {
         if kind(document) != Kind::Object {
             return Err(Fault { pointer: "#".into(), kind: FaultKind::InvalidType { expected: "an object" } });
         }
-        Ok(Self { members: members(document).collect() })
+        let members: Vec<_> = members(document).take(MAX_HELD).collect();
+        Ok(Self { document, is_cut: members.len() == MAX_HELD, members })
     }
 
     /// Takes the raw value of a member.
     pub fn take(&mut self, name: &str) -> Option<&'a str> {
-        let index = self.members.iter().position(|(member, _)| member == name)?;
+        let Some(index) = self.members.iter().position(|(member, _)| member == name) else {
+            let mut rest = members(self.document).skip(MAX_HELD);
+            return if self.is_cut { rest.find(|(member, _)| member == name).map(|(_, value)| value) } else { None };
+        };
         Some(self.members.swap_remove(index).1)
     }
 
@@ -276,6 +286,11 @@ mod tests {
         assert!(validate(format!("{{{}}}", members.join(",")).as_bytes()).is_ok());
         members.push("\"m3\":0".into());
         assert_eq!(fault(&format!("{{{}}}", members.join(","))), ("#/m3".into(), FaultKind::DuplicateMember));
+        members.pop();
+        members.extend(["\"n\":0".into(), "\"\\u006d999\":0".into()]);
+        assert_eq!(fault(&format!("{{{}}}", members.join(","))), ("#/m999".into(), FaultKind::DuplicateMember), "however it is written");
+        members.retain(|member| !member.contains('\\'));
+        assert_eq!(fault(&format!("[{{\"a\":{{{}}}}},{{{}, \"n\": 2}}]", members.join(","), members.join(","))).0, "#/1/n");
     }
 
     #[test]
@@ -297,6 +312,18 @@ mod tests {
         assert!(pointer.len() < 600 && pointer.ends_with('…'), "{}", pointer.len());
         let deep = format!("{}\u{0}{}", "{\"".to_owned() + &"n".repeat(300) + "\":", "");
         assert!(validate(deep.repeat(3).as_bytes()).unwrap_err().pointer.len() < 600);
+    }
+
+    #[test]
+    fn a_member_behind_many_others_is_found() {
+        let many: Vec<String> = (0..1000).map(|index| format!("\"m{index}\":{index}")).collect();
+        let text = format!("{{{},\"value\":7}}", many.join(","));
+        let mut object = Object::read(&text).unwrap();
+        assert_eq!(
+            (object.take("value"), object.take("m0"), object.take("m999"), object.take("none")),
+            (Some("7"), Some("0"), Some("999"), None)
+        );
+        assert_eq!(object.unknown().len(), MAX_FAULTS);
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! The one pass over a document's bytes that checks every rule.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 
+use super::walk::end_of_value;
 use super::{Fault, FaultKind, MAX_DEPTH, push_segment, unescape};
 
-/// Below this many members a linear search for a duplicate is quicker than a set.
+/// Up to this many members a linear search for a duplicate is quicker than anything else.
 const LINEAR_MEMBERS: usize = 16;
 
 /// Checks that the bytes are one JSON value that keeps the rules of this module, and returns its text without the white space around it.
 ///
 /// # Errors
-/// The first fault, with its pointer.
+/// The first fault, with its pointer. (In an object of many members a name that is there twice counts as a fault of the object's end.)
 pub fn validate(bytes: &[u8]) -> Result<&str, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|error| Fault {
         pointer: "#".into(),
@@ -108,7 +109,7 @@ impl Validator<'_> {
             }
             let name = self.string()?;
             self.path.push(Segment::Member(name.clone()));
-            if !names.insert(&self.text[name]) {
+            if !names.insert(self.text, name) {
                 return Err(FaultKind::DuplicateMember);
             }
             self.white_space();
@@ -120,7 +121,13 @@ impl Validator<'_> {
             self.value(depth)?;
             self.path.pop();
             if self.separator(b'}', "expected a comma or the object's end")? {
-                return Ok(());
+                return match names.duplicate(self.text) {
+                    Some(name) => {
+                        self.path.push(Segment::Member(name));
+                        Err(FaultKind::DuplicateMember)
+                    }
+                    None => Ok(()),
+                };
             }
         }
     }
@@ -270,26 +277,66 @@ impl Validator<'_> {
 }
 
 /// The member names of one object so far.
+///
+/// A name takes eight bytes, whatever it is: a member is seven bytes of the document at least (`"ab":1,`), so the memory stays near that of the text. A
+/// set of texts would take nine times as much as the body.
 #[derive(Default)]
 struct Names<'a> {
     few: Vec<Cow<'a, str>>,
-    many: HashSet<Cow<'a, str>>,
+    many: Vec<Place>,
+    hasher: Option<RandomState>,
+}
+
+/// The hash of a name and where it begins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    hash: u32,
+    start: u32,
+}
+
+impl Place {
+    /// The name as it is written, with its quotes.
+    fn name(self, text: &str) -> Range<usize> {
+        let start = self.start as usize;
+        start..end_of_value(text.as_bytes(), start)
+    }
 }
 
 impl<'a> Names<'a> {
-    /// Adds the raw name; false when it is there already, also when spelled with other escapes.
-    fn insert(&mut self, raw: &'a str) -> bool {
-        let name = unescape(raw);
-        if self.many.is_empty() {
+    /// Adds a name; false when it is seen to be there already, also when spelled with other escapes. Of many names that is seen at the end.
+    fn insert(&mut self, text: &'a str, name: Range<usize>) -> bool {
+        let start = name.start;
+        let name = unescape(&text[name]);
+        if self.few.len() < LINEAR_MEMBERS {
             if self.few.contains(&name) {
                 return false;
             }
             self.few.push(name);
-            if self.few.len() > LINEAR_MEMBERS {
-                self.many.extend(self.few.drain(..));
-            }
             return true;
         }
-        self.many.insert(name)
+        if self.few.contains(&name) {
+            return false;
+        }
+        let hash = self.hasher.get_or_insert_with(RandomState::new).hash_one(&name);
+        // Half of the hash is enough: what it does not tell apart is compared. No body comes near 4 GiB.
+        let (hash, start) = ((hash >> 32) as u32, u32::try_from(start).unwrap_or(u32::MAX));
+        self.many.push(Place { hash, start });
+        true
+    }
+
+    /// A name that is there twice: the second of its places.
+    fn duplicate(mut self, text: &str) -> Option<Range<usize>> {
+        self.many.sort_unstable();
+        let mut names = self.many.as_slice();
+        while let Some((first, rest)) = names.split_first() {
+            let alike = rest.iter().take_while(|other| other.hash == first.hash);
+            let second =
+                alike.map(|other| other.name(text)).find(|name| unescape(&text[name.clone()]) == unescape(&text[first.name(text)]));
+            if second.is_some() {
+                return second;
+            }
+            names = rest;
+        }
+        None
     }
 }

@@ -102,7 +102,7 @@ impl<'a> Item<'_, 'a> {
 }
 
 /// The end of the validated value that begins at `start`.
-fn end_of_value(bytes: &[u8], start: usize) -> usize {
+pub(super) fn end_of_value(bytes: &[u8], start: usize) -> usize {
     let mut position = start;
     let mut depth = 0usize;
     while let Some(&byte) = bytes.get(position) {

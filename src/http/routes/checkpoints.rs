@@ -190,7 +190,8 @@ pub(in crate::http) fn render(record: &CheckpointRecord) -> Result<Rendered> {
     let key = &record.item.key;
     let (workflow, execution) = (key.state.workflow.as_str(), key.state.execution.as_str());
     let location = answer::path(&["workflows", workflow, "executions", execution, "checkpoints", key.checkpoint.as_str()]);
-    answer::rendered(&CheckpointView::of(&record.item, Some(&record.document))?, location)
+    let documents = record.item.metadata.len() + record.document.text().len();
+    answer::rendered(&CheckpointView::of(&record.item, Some(&record.document))?, documents, location)
 }
 
 fn page(list: &CheckpointList) -> Result<Response> {
@@ -204,7 +205,11 @@ fn page(list: &CheckpointList) -> Result<Response> {
 #[utoipa::path(post, path = "/workflows/{workflow_id}/executions/{execution_id}/checkpoints", operation_id = "createCheckpoint", tag = "Checkpoints",
     request_body(content = CheckpointWrite, content_type = "application/json"),
     responses((status = 201, description = "Made", body = CheckpointView)))]
-async fn create_checkpoint(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StateBody>) -> Result<Response> {
+async fn create_checkpoint(
+    FromState(state): FromState<AppState>,
+    StatePath(key): StatePath,
+    mut write: Write<StateBody>,
+) -> Result<Response> {
     let input = write.read_or_empty(CheckpointInput::parse).await?;
     let checkpoint = input.id.unwrap_or_else(|| CheckpointId::generate(state.clock.now()));
     let done = state.services.checkpoints.create(&write.request, CheckpointKey { state: key, checkpoint }, input.checkpoint).await?;
@@ -281,7 +286,7 @@ async fn delete_checkpoint(
 async fn restore_checkpoint(
     FromState(state): FromState<AppState>,
     CheckpointPath(key): CheckpointPath,
-    write: Write<SmallBody>,
+    mut write: Write<SmallBody>,
 ) -> Result<Response> {
     write.read_or_empty(nothing).await?;
     Ok(answer::written(state.services.checkpoints.restore(&write.request, key).await?, write.minimal))
@@ -296,7 +301,7 @@ async fn restore_checkpoint(
 async fn fork_checkpoint(
     FromState(state): FromState<AppState>,
     CheckpointPath(key): CheckpointPath,
-    write: Write<SmallBody>,
+    mut write: Write<SmallBody>,
 ) -> Result<Response> {
     let target = write.read(fork_target).await?;
     Ok(answer::written(state.services.checkpoints.fork(&write.request, key, target).await?, write.minimal))

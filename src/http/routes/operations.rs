@@ -21,7 +21,7 @@ pub(in crate::http) fn add(api: Api, metrics_here: bool) -> Api {
         .route(routes!(get_liveness), Operation::open())
         .route(routes!(get_readiness), Operation::open().refuses(&[Code::StoreUnavailable, Code::ShuttingDown]))
         .route(routes!(get_limits), Operation::open());
-    if metrics_here { api.route(routes!(get_metrics), Operation::guarded(&[Permission::StatsRead])) } else { api }
+    if metrics_here { api.route(routes!(get_metrics), Operation::guarded(&[Permission::StatsRead]).uncounted()) } else { api }
 }
 
 /// That the process runs.

@@ -188,7 +188,11 @@ async fn list_variables(
 #[utoipa::path(patch, path = "/variables/{scope}", operation_id = "writeVariables", tag = "Variables",
     request_body(content = VariableBatchWrite, content_type = "application/json"),
     responses((status = 200, description = "Written", body = BatchView)))]
-async fn write_variables(FromState(state): FromState<AppState>, ScopePath(scope): ScopePath, write: Write<SmallBody>) -> Result<Response> {
+async fn write_variables(
+    FromState(state): FromState<AppState>,
+    ScopePath(scope): ScopePath,
+    mut write: Write<SmallBody>,
+) -> Result<Response> {
     let batch = write.read(|body| VariableBatch::parse(body).map_err(refused)).await?;
     let (record, replayed) = state.services.variables.batch(&write.request, scope, batch).await?;
     let set = record.set.iter().map(VariableView::of).collect::<Result<_>>()?;

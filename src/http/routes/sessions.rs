@@ -171,7 +171,7 @@ impl<'a> SessionView<'a> {
 /// The representation of a session, for the services.
 pub(in crate::http) fn render(record: &SessionRecord) -> Result<Rendered> {
     let location = answer::path(&["sessions", record.id.as_str()]);
-    answer::rendered(&SessionView::of(record, Some(answer::raw(&record.data)?)), location)
+    answer::rendered(&SessionView::of(record, Some(answer::raw(&record.data)?)), record.data.len(), location)
 }
 
 /// A written session, with its exact expiry.
@@ -197,7 +197,7 @@ fn with_expiry(mut response: Response, expires_at: Timestamp) -> Response {
 #[utoipa::path(post, path = "/sessions", operation_id = "createSession", tag = "Sessions",
     request_body(content = SessionCreate, content_type = "application/json"),
     responses((status = 201, description = "Begun", body = SessionView)))]
-async fn create_session(FromState(state): FromState<AppState>, write: Write<SmallBody>) -> Result<Response> {
+async fn create_session(FromState(state): FromState<AppState>, mut write: Write<SmallBody>) -> Result<Response> {
     let input = write.read(|body| SessionInput::parse(body, true)).await?;
     let id = input.id.unwrap_or_else(|| SessionId::generate(state.clock.now()));
     let done = state.services.sessions.create(&write.request, id, input.owner, input.document).await?;
@@ -210,7 +210,7 @@ async fn create_session(FromState(state): FromState<AppState>, write: Write<Smal
 #[utoipa::path(put, path = "/sessions/{session_id}", operation_id = "putSession", tag = "Sessions",
     request_body(content = SessionWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = SessionView), (status = 201, description = "Begun", body = SessionView)))]
-async fn put_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallBody>) -> Result<Response> {
+async fn put_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, mut write: Write<SmallBody>) -> Result<Response> {
     let input = write.read(|body| SessionInput::parse(body, false)).await?;
     Ok(written(state.services.sessions.put(&write.request, id, input.document).await?, write.minimal))
 }
@@ -225,8 +225,13 @@ async fn put_session(FromState(state): FromState<AppState>, SessionPath(id): Ses
         (SessionMergePatch = "application/json"),
         (JsonPatch = "application/json-patch+json", example = json!([{"op": "replace", "path": "/data/step", "value": 3}, {"op": "add", "path": "/data/cart", "value": ["book"]}])))),
     responses((status = 200, description = "Patched", body = SessionView)))]
-async fn patch_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallPatch>) -> Result<Response> {
-    Ok(written(state.services.sessions.patch(&write.request, id, write.patch().await?).await?, write.minimal))
+async fn patch_session(
+    FromState(state): FromState<AppState>,
+    SessionPath(id): SessionPath,
+    mut write: Write<SmallPatch>,
+) -> Result<Response> {
+    let patch = write.patch().await?;
+    Ok(written(state.services.sessions.patch(&write.request, id, patch).await?, write.minimal))
 }
 
 /// Load a session
@@ -266,7 +271,11 @@ async fn delete_session(FromState(state): FromState<AppState>, SessionPath(id): 
 #[utoipa::path(post, path = "/sessions/{session_id}/extend", operation_id = "extendSession", tag = "Sessions",
     request_body(content = SessionExtension, content_type = "application/json"),
     responses((status = 200, description = "Extended", body = SessionView)))]
-async fn extend_session(FromState(state): FromState<AppState>, SessionPath(id): SessionPath, write: Write<SmallBody>) -> Result<Response> {
+async fn extend_session(
+    FromState(state): FromState<AppState>,
+    SessionPath(id): SessionPath,
+    mut write: Write<SmallBody>,
+) -> Result<Response> {
     let seconds = write.read(extension).await?;
     Ok(written(state.services.sessions.extend(&write.request, id, seconds).await?, write.minimal))
 }

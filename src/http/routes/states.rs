@@ -242,7 +242,7 @@ impl<'a> From<&'a HistoryItem> for HistoryItemView<'a> {
 pub(in crate::http) fn render(record: &StateRecord) -> Result<Rendered> {
     let key = &record.key;
     let location = answer::path(&["workflows", key.workflow.as_str(), "executions", key.execution.as_str(), "state"]);
-    answer::rendered(&StateView::of(record)?, location)
+    answer::rendered(&StateView::of(record)?, record.document.text().len(), location)
 }
 
 /// Save a state
@@ -252,7 +252,7 @@ pub(in crate::http) fn render(record: &StateRecord) -> Result<Rendered> {
 #[utoipa::path(put, path = "/workflows/{workflow_id}/executions/{execution_id}/state", operation_id = "putState", tag = "States",
     request_body(content = StateWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = StateView), (status = 201, description = "Created", body = StateView)))]
-async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StateBody>) -> Result<Response> {
+async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, mut write: Write<StateBody>) -> Result<Response> {
     let document = write.read(StateDocument::parse).await?;
     let done = state.services.states.put(&write.request, key, document).await?;
     Ok(answer::written(done, write.minimal))
@@ -268,8 +268,9 @@ async fn put_state(FromState(state): FromState<AppState>, StatePath(key): StateP
         (StateMergePatch = "application/json"),
         (JsonPatch = "application/json-patch+json"))),
     responses((status = 200, description = "Patched", body = StateView)))]
-async fn patch_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, write: Write<StatePatch>) -> Result<Response> {
-    let done = state.services.states.patch(&write.request, key, write.patch().await?).await?;
+async fn patch_state(FromState(state): FromState<AppState>, StatePath(key): StatePath, mut write: Write<StatePatch>) -> Result<Response> {
+    let patch = write.patch().await?;
+    let done = state.services.states.patch(&write.request, key, patch).await?;
     Ok(answer::written(done, write.minimal))
 }
 

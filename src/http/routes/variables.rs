@@ -171,7 +171,7 @@ impl<'a> VariableView<'a> {
 /// The representation of a variable, for the services.
 pub(in crate::http) fn render(record: &VariableRecord) -> Result<Rendered> {
     let location = answer::path(&["variables", &record.key.scope.to_string(), record.key.name.as_str()]);
-    answer::rendered(&VariableView::of(record)?, location)
+    answer::rendered(&VariableView::of(record)?, record.value.len(), location)
 }
 
 /// Set a variable
@@ -180,7 +180,11 @@ pub(in crate::http) fn render(record: &VariableRecord) -> Result<Rendered> {
 #[utoipa::path(put, path = "/variables/{scope}/{name}", operation_id = "putVariable", tag = "Variables",
     request_body(content = VariableWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = VariableView), (status = 201, description = "Created", body = VariableView)))]
-async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): VariablePath, write: Write<SmallBody>) -> Result<Response> {
+async fn put_variable(
+    FromState(state): FromState<AppState>,
+    VariablePath(key): VariablePath,
+    mut write: Write<SmallBody>,
+) -> Result<Response> {
     let input = write.read(VariableInput::parse).await?;
     Ok(answer::written(state.services.variables.put(&write.request, key, input).await?, write.minimal))
 }
@@ -198,9 +202,10 @@ async fn put_variable(FromState(state): FromState<AppState>, VariablePath(key): 
 async fn patch_variable(
     FromState(state): FromState<AppState>,
     VariablePath(key): VariablePath,
-    write: Write<SmallPatch>,
+    mut write: Write<SmallPatch>,
 ) -> Result<Response> {
-    Ok(answer::written(state.services.variables.patch(&write.request, key, write.patch().await?).await?, write.minimal))
+    let patch = write.patch().await?;
+    Ok(answer::written(state.services.variables.patch(&write.request, key, patch).await?, write.minimal))
 }
 
 /// Increment a variable
@@ -212,7 +217,7 @@ async fn patch_variable(
 async fn increment_variable(
     FromState(state): FromState<AppState>,
     VariablePath(key): VariablePath,
-    write: Write<SmallBody>,
+    mut write: Write<SmallBody>,
 ) -> Result<Response> {
     let by = write.read_or_empty(increment).await?;
     Ok(answer::written(state.services.variables.increment(&write.request, key, by).await?, write.minimal))

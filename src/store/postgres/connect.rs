@@ -124,6 +124,7 @@ impl Settings {
 /// A pool of at most so many connections. It connects when it is used.
 /// Each tells `life` what it is connected to, before it is used.
 pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions, settings: Settings, life: Option<StoreLife>) -> Pool {
+    let of_pool = life.clone();
     let connections = PgPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(config.acquire_timeout_ms.into())
@@ -143,5 +144,5 @@ pub(super) fn pool(config: &DatabaseConfig, size: u32, options: PgConnectOptions
             })
         })
         .connect_lazy_with(options);
-    Pool::new(connections, config.pool_queue)
+    Pool::new(connections, config.pool_queue, config.pool_wait_ms.into(), of_pool)
 }

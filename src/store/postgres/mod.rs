@@ -27,6 +27,7 @@ mod observer;
 mod open;
 mod pool;
 mod presence;
+mod retries;
 mod rows;
 mod self_test;
 mod session_read;

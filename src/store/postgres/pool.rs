@@ -8,7 +8,18 @@ use sqlx::postgres::PgPool;
 use sqlx::{Error, Postgres};
 
 use super::failure::Failure;
+use crate::domain::store_life::StoreLife;
 use crate::store::StoreError;
+
+tokio::task_local! {
+    /// Of work that has waited for something else before: until when it waits for a connection.
+    static WAIT_UNTIL: tokio::time::Instant;
+}
+
+/// Does work that waits for a connection until then at most, while all are busy.
+pub(super) async fn waiting_until<T>(until: tokio::time::Instant, work: impl Future<Output = T>) -> T {
+    WAIT_UNTIL.scope(until, work).await
+}
 
 /// Connections, and the transactions on them.
 #[derive(Debug)]
@@ -17,6 +28,9 @@ pub(super) struct Pool {
     at_work: AtomicUsize,
     waiting: AtomicUsize,
     most_waiting: usize,
+    longest_wait: Duration,
+    /// Tells whether the server answers, where that is asked.
+    life: Option<StoreLife>,
     begun: AtomicU64,
     made: Instant,
     /// When the last transaction began, in milliseconds since the pool was made.
@@ -48,13 +62,15 @@ impl Drop for Seat<'_> {
 }
 
 impl Pool {
-    /// A pool for whose connections so many may wait.
-    pub(super) fn new(connections: PgPool, most_waiting: usize) -> Self {
+    /// A pool for whose connections so many may wait, and for so long while all of them are busy.
+    pub(super) fn new(connections: PgPool, most_waiting: usize, longest_wait: Duration, life: Option<StoreLife>) -> Self {
         Self {
             connections,
             at_work: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             most_waiting,
+            longest_wait,
+            life,
             begun: AtomicU64::new(0),
             made: Instant::now(),
             last_begun: AtomicU64::new(0),
@@ -79,11 +95,25 @@ impl Pool {
     /// A connection. Whether it lives is for BEGIN to find out.
     pub(super) async fn acquire(&self) -> Result<PoolConnection<Postgres>, Failure> {
         let before = self.begun();
-        let _seat = self.take_seat()?;
-        self.connections.acquire().await.map_err(|error| match error {
+        let acquired = match self.take_seat()? {
+            Some(_seat) => match tokio::time::timeout_at(self.wait_until(), self.connections.acquire()).await {
+                Ok(acquired) => acquired,
+                Err(_) if self.answers_lately(before) => return Err(StoreError::Contended("all connections are busy".into()).into()),
+                Err(_) => Err(Error::PoolTimedOut),
+            },
+            None => self.connections.acquire().await,
+        };
+        acquired.map_err(|error| match error {
             Error::PoolTimedOut if self.answers_since(before) => StoreError::Contended("all connections are busy".into()).into(),
             error => Failure::Unconnected(error),
         })
+    }
+
+    /// How long whoever comes now waits while all connections are busy.
+    fn wait_until(&self) -> tokio::time::Instant {
+        let now = tokio::time::Instant::now();
+        // Who has used up the time on the way here still gets what is free a moment later.
+        WAIT_UNTIL.try_with(|until| *until).map_or(now + self.longest_wait, |until| until.max(now + self.longest_wait / 10))
     }
 
     /// A seat among those who wait, when all connections are busy.
@@ -121,6 +151,11 @@ impl Pool {
     /// Whether a transaction has begun since that moment, or is at work: the server answers, although not this caller.
     pub(super) fn answers_since(&self, before: Begun) -> bool {
         self.at_work.load(Ordering::Relaxed) > 0 || self.begun.load(Ordering::Relaxed) != before.0
+    }
+
+    /// The same for whoever has waited for a moment only, in which a slow server begins nothing.
+    pub(super) fn answers_lately(&self, before: Begun) -> bool {
+        self.answers_since(before) || self.life.as_ref().is_some_and(|life| life.away_for().is_none())
     }
 
     /// Waits for transactions at work and closes the connections.

@@ -68,7 +68,10 @@ struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !self.is_clear {
+        if self.is_clear {
+            // Else each connection would keep as much memory as the largest document takes that ever went over it.
+            self.connection.shrink_buffers();
+        } else {
             self.connection.close_on_drop();
         }
     }

@@ -12,6 +12,7 @@ use super::epoch::{self, Epoch, Fate, Mark};
 use super::failure::Failure;
 use super::observer::{Observer, Told};
 use super::pool::Pool;
+use super::retries::Retries;
 use super::transaction::{self, Durability, Limits};
 use crate::deadline;
 use crate::domain::clock::Clock;
@@ -24,8 +25,6 @@ use crate::store::StoreError;
 const SILENCE: Duration = Duration::from_millis(1500);
 /// Pause between two looks of a read at work whether the server is silent.
 const SILENCE_LOOK: Duration = Duration::from_millis(250);
-/// How often a piece of work is begun: once more after a failure that is known to have written nothing.
-const ATTEMPTS: u32 = 2;
 /// Tenants whose row is known to exist. Only a hint that spares a statement: when full it is emptied.
 const MAX_KNOWN_TENANTS: usize = 10_000;
 
@@ -91,6 +90,7 @@ pub(super) struct Runner {
     /// The time that the server gives a statement.
     statement_limit: Duration,
     tenants: KnownTenants,
+    retries: Retries,
     /// Unknown when the server does not tell.
     epoch: Mutex<Option<Epoch>>,
     observer: Observer,
@@ -115,6 +115,7 @@ impl Runner {
             clock,
             statement_limit,
             tenants: KnownTenants::default(),
+            retries: Retries::default(),
             epoch: Mutex::new(epoch),
             observer,
             groups: AtomicU64::new(0),
@@ -143,16 +144,15 @@ impl Runner {
         Limits { pool, answer: statement + transaction::GRACE, statement, deadline: deadline::current() }
     }
 
-    /// Runs a read. It has no effect, so it is begun again after any loss of the connection.
+    /// Runs a read. It has no effect, so it may be begun again after any loss of the connection.
     ///
     /// # Errors
     /// The last attempt's failure.
     pub(super) async fn read<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, Failure> {
-        let mut left = ATTEMPTS;
+        let mut attempts = self.retries.begin();
         loop {
-            left -= 1;
             match self.try_read(tenant, work).await {
-                Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a read is begun again"),
+                Err(failure) if attempts.again(&failure).await => tracing::debug!(?failure, table = W::TABLE, "a read is begun again"),
                 ended => return ended,
             }
         }
@@ -191,11 +191,10 @@ impl Runner {
     /// # Errors
     /// The last attempt's failure. All but [`StoreError::OutcomeUnknown`] have written nothing.
     pub(super) async fn write<T: Send, W: Work<Output = Written<T>>>(&self, tenant: &TenantId, work: &W) -> Result<T, Failure> {
-        let mut left = ATTEMPTS;
+        let mut attempts = self.retries.begin();
         loop {
-            left -= 1;
             match self.try_write(tenant, work).await {
-                Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a write is begun again"),
+                Err(failure) if attempts.again(&failure).await => tracing::debug!(?failure, table = W::TABLE, "a write is begun again"),
                 ended => return ended,
             }
         }
@@ -258,9 +257,8 @@ impl Runner {
 
     /// Runs a write that is only a hint, which a crash of the database may take away: without version, observer or row of its tenant.
     pub(super) async fn hint<W: Work>(&self, tenant: &TenantId, work: &W) -> Result<W::Output, StoreError> {
-        let mut left = ATTEMPTS;
+        let mut attempts = self.retries.begin();
         loop {
-            left -= 1;
             let offset = self.clock.offset_microseconds();
             let run = transaction::write(
                 self.limits(),
@@ -272,7 +270,7 @@ impl Runner {
             );
             match run.await.and_then(|(output, committed)| committed.map(|()| output)) {
                 Ok(output) => return Ok(output),
-                Err(failure) if left > 0 && may_retry(&failure) => tracing::debug!(?failure, table = W::TABLE, "a hint is written again"),
+                Err(failure) if attempts.again(&failure).await => tracing::debug!(?failure, table = W::TABLE, "a hint is written again"),
                 Err(failure) => return Err(failure.into_store_error(W::TABLE)),
             }
         }
@@ -304,9 +302,4 @@ impl Runner {
             }
         }
     }
-}
-
-fn may_retry(failure: &Failure) -> bool {
-    // Who has waited for a silent server for the whole time limit does not wait for it again.
-    failure.is_transient() || (failure.lost_connection() && !matches!(failure, Failure::Silent))
 }

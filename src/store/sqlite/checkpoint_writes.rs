@@ -1,5 +1,7 @@
 //! Making and deleting checkpoints, and coming back to one.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
@@ -126,8 +128,9 @@ impl Write for CreateCheckpoint {
             .bind(state_version.map(Version::get))
             .bind(item.size)
             .bind(item.label.as_deref())
-            .bind(&*item.metadata)
-            .bind(document.text())
+            .bind(Arc::clone(&item.metadata))
+            .bind(document.shared_text())
+            .persistent(record::is_kept(document.text()) && record::is_kept(&item.metadata))
             .execute(&mut *unit.connection)
             .await
             .map_err(store_error)?;

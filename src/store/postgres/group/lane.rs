@@ -174,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_lane_that_breaks_off_begins_anew() {
         let second = Duration::from_secs(60);
-        let pool = Pool::new(sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap(), 8);
+        let pool = Pool::new(sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap(), 8, second, None);
         let runner =
             Arc::new(Runner::new(pool, Clock::new(), StoreLife::database(Clock::new()), second, None, Observer::new(Arc::new(NoObserver))));
         let limits = GroupLimits { queue_capacity: 8, queue_wait: second, lanes: 1, rows: 8, bytes: 1000, places: 2, place_wait: second };

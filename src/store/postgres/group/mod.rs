@@ -106,7 +106,7 @@ impl GroupLimits {
             rows: config.group_writes.max(1),
             bytes: config.group_bytes,
             places: (connections - connections / 4).max(1),
-            place_wait: config.acquire_timeout_ms.into(),
+            place_wait: config.pool_wait_ms.into(),
         }
     }
 }

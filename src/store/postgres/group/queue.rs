@@ -65,6 +65,8 @@ pub(super) struct Group<R: Grouped> {
     pub(super) rows: Vec<R>,
     pub(super) replies: Vec<Reply<R::Answer>>,
     pub(super) ticket: Ticket<R::Key>,
+    /// When the one that has waited longest was queued.
+    pub(super) since: Instant,
 }
 
 /// What a lane needs to know of a group at its end.
@@ -193,12 +195,13 @@ impl<R: Grouped> Queue<R> {
             self.last_number += 1;
             line.at_work.push(AtWork { number: self.last_number, since: now, rows: jobs.len() });
             let ticket = Ticket { tenant: tenant.clone(), number: self.last_number, names };
+            let since = jobs.iter().map(|job| job.queued_at).min().unwrap_or(now);
             let begin = |Job { row, reply, deadline, place, .. }: Job<R>| {
                 drop(place);
                 (row, Reply { sender: reply, deadline })
             };
             let (rows, replies) = jobs.into_iter().map(begin).unzip();
-            return Some(Group { tenant, rows, replies, ticket });
+            return Some(Group { tenant, rows, replies, ticket, since });
         }
         None
     }

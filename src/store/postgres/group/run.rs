@@ -9,6 +9,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::Instant;
 
 use super::super::failure::Failure;
+use super::super::pool;
 use super::queue::{Group, Reply, Ticket};
 use super::{Grouped, Shared};
 use crate::deadline;
@@ -23,18 +24,18 @@ const SINGLES: usize = 4;
 /// Runs a group and answers its callers. A panic on the way reaches nobody but those callers that are not answered yet: they hear that the
 /// outcome is unknown.
 pub(super) async fn run<R: Grouped>(shared: Arc<Shared>, group: Group<R>) -> Ticket<R::Key> {
-    let Group { tenant, rows, replies, ticket } = group;
-    if AssertUnwindSafe(answer(&shared, &tenant, rows, replies)).catch_unwind().await.is_err() {
+    let Group { tenant, rows, replies, ticket, since } = group;
+    if AssertUnwindSafe(answer(&shared, &tenant, rows, replies, since)).catch_unwind().await.is_err() {
         tracing::error!(table = R::TABLE, "a group broke off");
     }
     ticket
 }
 
-async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mut replies: Vec<Reply<R::Answer>>) {
+async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mut replies: Vec<Reply<R::Answer>>, since: Instant) {
     // The group is of use as long as one of its callers waits.
     let until =
         if replies.iter().any(|reply| reply.deadline.is_none()) { None } else { replies.iter().filter_map(|reply| reply.deadline).max() };
-    let failure = match deadline::within(until, attempt(shared, tenant, &rows)).await {
+    let failure = match deadline::within(until, attempt(shared, tenant, &rows, since)).await {
         Ok(answers) => {
             replies.into_iter().zip(answers).for_each(|(reply, answer)| reply.send(Ok(answer)));
             return;
@@ -56,20 +57,27 @@ async fn answer<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: Vec<R>, mu
     }
 }
 
-/// One transaction for these rows, and a second one if the first failed in a way that is likely to pass.
-async fn attempt<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: &[R]) -> std::result::Result<Vec<R::Answer>, Failure> {
+/// One transaction for these rows, and a second one if the first failed in a way that is likely to pass. `since`: how long they have waited
+/// already. Where all wait for places they must hear so in time; and whoever has waited for another thing is not turned away at once.
+async fn attempt<R: Grouped>(
+    shared: &Shared,
+    tenant: &TenantId,
+    rows: &[R],
+    since: Instant,
+) -> std::result::Result<Vec<R::Answer>, Failure> {
     let before = shared.runner.pool.begun();
-    let until = Instant::now() + shared.limits.place_wait;
+    let wait = shared.limits.place_wait;
+    let until = (since + wait).max(Instant::now() + wait / 10);
     let until = deadline::current().map_or(until, |deadline| deadline.min(until));
     let Ok(Ok(_place)) = tokio::time::timeout_at(until, shared.places.acquire()).await else {
         if deadline::has_passed() {
             return Err(StoreError::Late.into());
         }
         let why = "other groups did not end in time";
-        let answers = shared.runner.pool.answers_since(before);
+        let answers = shared.runner.pool.answers_lately(before);
         return Err(if answers { StoreError::Contended(why.into()) } else { StoreError::Unavailable(why.into()) }.into());
     };
-    R::run(&shared.runner, tenant, rows).await
+    pool::waiting_until(until, R::run(&shared.runner, tenant, rows)).await
 }
 
 /// Whether every row of the group would fail in the same way, or may be written already.
@@ -88,7 +96,7 @@ async fn one_by_one<R: Grouped>(shared: &Shared, tenant: &TenantId, rows: impl I
         let answer = if is_away.load(Ordering::Relaxed) {
             Err(StoreError::Unavailable("the database went away before this row's turn".into()))
         } else {
-            let alone = deadline::within(reply.deadline, attempt(shared, tenant, std::slice::from_ref(&row)));
+            let alone = deadline::within(reply.deadline, attempt(shared, tenant, std::slice::from_ref(&row), Instant::now()));
             let answers = alone.await.map_err(|failure| failure.into_store_error(R::TABLE));
             answers.and_then(super::super::rows::single)
         };
