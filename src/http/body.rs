@@ -28,7 +28,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout:
     match tokio::time::timeout(timeout, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Error::new(Code::InvalidJson, "The body broke off, or its chunks are malformed.").with_cause(error)),
+        Ok(Err(error)) => Err(Error::new(Code::InvalidRequest, "The body broke off, or its chunks are malformed.").with_cause(error)),
         Err(_) => Err(Error::new(Code::BodyTimeout, format!("The body did not arrive within {} ms.", timeout.as_millis()))),
     }
 }

@@ -53,8 +53,16 @@ pub struct Operation {
 }
 
 /// What the edge itself can refuse.
-const EDGE: &[Code] =
-    &[Code::InvalidHeader, Code::UriTooLong, Code::HeadersTooLarge, Code::Internal, Code::Overloaded, Code::DeadlineExceeded];
+const EDGE: &[Code] = &[
+    Code::InvalidHeader,
+    // A head or a body that is no HTTP, or a body that breaks off.
+    Code::InvalidRequest,
+    Code::UriTooLong,
+    Code::HeadersTooLarge,
+    Code::Internal,
+    Code::Overloaded,
+    Code::DeadlineExceeded,
+];
 /// What the guard can refuse.
 const GUARD: &[Code] =
     &[Code::TokenMissing, Code::TokenInvalid, Code::TokenExpired, Code::TenantMissing, Code::TenantForbidden, Code::PermissionMissing];
@@ -71,8 +79,6 @@ const WRITE: &[Code] = &[
     Code::QueueFull,
     Code::CacheUnavailable,
     Code::OutcomeUnknown,
-    // A body that breaks off.
-    Code::InvalidJson,
 ];
 /// What every write that is about no single resource can refuse.
 const ACT: &[Code] = &[
@@ -86,10 +92,10 @@ const ACT: &[Code] = &[
     Code::QueueFull,
     Code::CacheUnavailable,
     Code::OutcomeUnknown,
-    Code::InvalidJson,
 ];
 /// What every JSON body can be refused for.
 const JSON: &[Code] = &[
+    Code::InvalidJson,
     Code::DuplicateMember,
     Code::NulNotAllowed,
     Code::LoneSurrogate,
