@@ -17,6 +17,7 @@ mod manners;
 mod openapi;
 mod openapi_30;
 mod openapi_grammar;
+mod openapi_headers;
 mod operation;
 mod peer;
 mod problem;
