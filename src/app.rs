@@ -4,7 +4,6 @@ mod caches;
 
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
@@ -12,6 +11,7 @@ use crate::domain::clock::Clock;
 use crate::domain::commit::{CommitObserver, NoObserver};
 use crate::domain::store_life::StoreLife;
 use crate::http::auth::{AuthConfigError, Authenticator, DevelopmentIssuer, DevelopmentKeyError};
+use crate::http::server::Site;
 use crate::http::{self, AppState, Shared, Shares};
 use crate::jobs::{sweep, watch};
 use crate::lifecycle::Lifecycle;
@@ -28,9 +28,9 @@ pub use caches::Caches;
 /// A server that is ready to be served.
 pub struct App {
     /// The API: the routes of `server.listen`.
-    pub router: Router,
+    pub router: Site,
     /// The metrics: the routes of `server.metrics_listen`, when it is set.
-    pub metrics_router: Option<Router>,
+    pub metrics_router: Option<Site>,
     /// The store, to be closed last.
     pub store: Arc<dyn Store>,
     /// The use cases, for jobs.

@@ -65,8 +65,8 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidRequest = "invalid_request", 400, "The request is not HTTP", Changed, "The request line or a header is malformed, or the body has two lengths. The connection is closed.", "Correct the client or the proxy before it.";
-    InvalidJson = "invalid_json", 400, "The body is not valid JSON", Changed, "The body is not one JSON value in UTF-8 without a byte order mark, and the detail names the byte at which the parser stopped; or it broke off on its way.", "Send valid JSON.";
+    InvalidRequest = "invalid_request", 400, "The request is not HTTP", Changed, "The request line or a header is malformed, the body has two lengths, its chunks are malformed, or it broke off on its way. The connection is closed.", "Correct the client or the proxy before it.";
+    InvalidJson = "invalid_json", 400, "The body is not valid JSON", Changed, "The body is not one JSON value in UTF-8 without a byte order mark, and the detail names the byte at which the parser stopped.", "Send valid JSON.";
     DuplicateMember = "duplicate_member", 400, "An object names a member twice", Changed, "Two readers of such an object may see two values, so it is refused.", "Send each member once.";
     NulNotAllowed = "nul_not_allowed", 400, "A string holds the character U+0000", Changed, "The character cannot be stored.", "Remove it.";
     LoneSurrogate = "lone_surrogate", 400, "A string holds half of a surrogate pair", Changed, "A \\u escape between D800 and DFFF means a character only as part of a pair.", "Send the pair or the character itself.";

@@ -35,6 +35,9 @@ pub enum InvalidIdentifier {
     /// A byte is outside `[A-Za-z0-9._~-]`.
     #[error("holds a character outside A-Z a-z 0-9 . _ ~ -")]
     ForbiddenCharacter,
+    /// A control, in a text that may hold any other character.
+    #[error("holds a control character")]
+    ControlCharacter,
     /// A control, bidirectional-control or zero-width character, which a reader could not see.
     #[error("holds a control, bidirectional-control or zero-width character")]
     InvisibleCharacter,
@@ -166,7 +169,7 @@ pub fn check_user_id(text: &str) -> Result<(), InvalidIdentifier> {
         "" => Err(InvalidIdentifier::Empty),
         "me" => Err(InvalidIdentifier::Me),
         _ if text.len() > MAX_USER_ID_BYTES => Err(InvalidIdentifier::TooLong(MAX_USER_ID_BYTES)),
-        _ if text.chars().any(char::is_control) => Err(InvalidIdentifier::InvisibleCharacter),
+        _ if text.chars().any(char::is_control) => Err(InvalidIdentifier::ControlCharacter),
         _ => Ok(()),
     }
 }
@@ -209,5 +212,13 @@ mod tests {
     fn a_user_is_never_called_me() {
         assert_eq!(UserId::parse("me"), Err(InvalidIdentifier::Me));
         assert!(UserId::parse("f:1c:ext|x").is_ok());
+    }
+
+    #[test]
+    fn a_user_id_holds_anything_but_controls() {
+        assert!(UserId::parse("zero\u{200B}width").is_ok() && UserId::parse("\u{202E}x").is_ok());
+        for bad in ["a\n", "\u{85}", "\u{0}"] {
+            assert_eq!(UserId::parse(bad).map_err(|error| error.to_string()), Err("holds a control character".to_owned()), "{bad:?}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub struct SessionDocument {
 pub struct SessionInput {
     /// The member `session_id`, of a POST.
     pub id: Option<SessionId>,
-    /// The member `owner`, of a POST.
+    /// The member `owner`, of a POST; `None` also for `me`, which is the caller as if nobody had been named.
     pub owner: Option<UserId>,
     /// The rest.
     pub document: SessionDocument,
@@ -47,7 +47,7 @@ impl SessionInput {
         let mut faults = Vec::new();
         let (id, owner) = if names {
             let id = object.read_member("session_id", |raw| parse_id(raw, SessionId::parse), &mut faults);
-            (id, object.read_member("owner", |raw| parse_id(raw, UserId::parse), &mut faults))
+            (id, object.read_member("owner", |raw| parse_id(raw, parse_owner), &mut faults).flatten())
         } else {
             (None, None)
         };
@@ -70,6 +70,10 @@ impl SessionInput {
 
 fn parse_id<T>(raw: &str, parse: fn(&str) -> Result<T, super::id::InvalidIdentifier>) -> Result<T, FaultKind> {
     parse(&document::text(raw, usize::MAX)?).map_err(FaultKind::InvalidId)
+}
+
+fn parse_owner(text: &str) -> Result<Option<UserId>, super::id::InvalidIdentifier> {
+    if text == "me" { Ok(None) } else { UserId::parse(text).map(Some) }
 }
 
 /// A session, as it is read.
@@ -156,6 +160,7 @@ mod tests {
         ] {
             assert_eq!(SessionInput::parse(bad, true).unwrap_err().len(), 1, "{bad}");
         }
-        assert_eq!(SessionInput::parse(r#"{"session_id":"..","owner":"me","data":1}"#, true).unwrap_err().len(), 2);
+        assert_eq!(SessionInput::parse(r#"{"session_id":"..","owner":"a\n","data":1}"#, true).unwrap_err().len(), 2);
+        assert_eq!(SessionInput::parse(r#"{"owner":"me","data":1}"#, true).unwrap().owner, None);
     }
 }

@@ -1,6 +1,7 @@
 //! Who gets in: limits of the address and headers, a place among the requests at work or 503 at once, the deadline, a net under panics, and
 //! the rest of a refused body. All of it before a token is looked at.
 
+use std::net::Ipv6Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
+use http::uri::Authority;
 use http::{HeaderValue, Method, Version};
 use tokio::time::Instant;
 
@@ -18,6 +20,7 @@ use super::AppState;
 use super::body::SharedBody;
 use super::extract::single_header;
 use super::problem::Unrendered;
+use crate::config::ServerConfig;
 use crate::deadline;
 use crate::error::{Code, Error, Result};
 
@@ -90,19 +93,31 @@ fn check_size(state: &AppState, request: &Request) -> Result<()> {
     let server = &state.config.server;
     let uri = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if uri > server.max_uri_bytes {
-        return Err(Error::new(Code::UriTooLong, format!("Path and query are longer than {} bytes.", server.max_uri_bytes))
-            .with_limit(server.max_uri_bytes as u64));
+        return Err(uri_too_long(server));
     }
     if request.headers().len() > server.max_headers {
-        let limit = server.max_headers;
-        return Err(Error::new(Code::HeadersTooLarge, format!("There are more than {limit} headers.")).with_limit(limit as u64));
+        return Err(too_many_headers(server));
     }
     let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if headers > server.max_header_bytes {
-        let limit = server.max_header_bytes;
-        return Err(Error::new(Code::HeadersTooLarge, format!("The headers are larger than {limit} bytes.")).with_limit(limit as u64));
-    }
-    Ok(())
+    if headers > server.max_header_bytes { Err(headers_too_large(server)) } else { Ok(()) }
+}
+
+/// The refusal of a path and query that are too long.
+pub(super) fn uri_too_long(server: &ServerConfig) -> Error {
+    let limit = server.max_uri_bytes;
+    Error::new(Code::UriTooLong, format!("Path and query are longer than {limit} bytes.")).with_limit(limit as u64)
+}
+
+/// The refusal of a head with too many headers.
+pub(super) fn too_many_headers(server: &ServerConfig) -> Error {
+    let limit = server.max_headers;
+    Error::new(Code::HeadersTooLarge, format!("There are more than {limit} headers.")).with_limit(limit as u64)
+}
+
+/// The refusal of a head with too large headers.
+pub(super) fn headers_too_large(server: &ServerConfig) -> Error {
+    let limit = server.max_header_bytes;
+    Error::new(Code::HeadersTooLarge, format!("The headers are larger than {limit} bytes.")).with_limit(limit as u64)
 }
 
 /// How long the request may take. A body has time of its own, unless the client set the whole time.
@@ -125,10 +140,55 @@ fn check_framing(request: &Request) -> Result<()> {
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Err(Error::new(Code::InvalidHeader, "The header Host must be there once."));
     }
+    let host = request.headers().get(HOST).map_or(Some(""), |host| host.to_str().ok());
+    if !host.is_some_and(is_host) || request.uri().authority().is_some_and(|authority| !is_host(authority.as_str())) {
+        return Err(Error::new(Code::InvalidHeader, "The host of the request must be a name or an address, and maybe a port."));
+    }
     let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !is_chunked || codings.next().is_some() {
         return Err(Error::new(Code::InvalidHeader, "The header Transfer-Encoding must be chunked, once."));
     }
     Ok(())
+}
+
+/// Whether this is a host, and maybe a port (RFC 9110 section 7.2). A client that has none to name sends an empty one.
+fn is_host(text: &str) -> bool {
+    let Ok(authority) = text.parse::<Authority>() else { return text.is_empty() };
+    let port = text.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+    let is_port = port.is_none_or(|port| port.is_empty() || (port.parse::<u16>().is_ok() && !port.starts_with('+')));
+    // In brackets there are addresses alone.
+    let bracketed = authority.host().strip_prefix('[').map(|host| host.trim_end_matches(']'));
+    !text.contains('@') && is_port && bracketed.is_none_or(|address| address.parse::<Ipv6Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_maybe_a_port() {
+        for good in [
+            "",
+            "a",
+            "A.example",
+            "a.example:8080",
+            "a:",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:443",
+            "my_host",
+            "xn--grsse-lva.de",
+            "a.",
+            "a:65535",
+        ] {
+            assert!(is_host(good), "{good:?}");
+        }
+        for bad in [
+            "a b", "a,b", "a/b", "a?b", "a#b", "u@a", "u:p@a", "a:b", "a:1:2", "::1", "[::1", "[a]", "[::1]x", "[::1]:x", "a:65536",
+            "a:+1", "a:-1", "a\\b", "<a>", "a\"b", "a%20b", "a%", "http://a", " ", ":80", "größe", "[v1.x]", "a\t",
+        ] {
+            assert!(!is_host(bad), "{bad:?}");
+        }
+    }
 }

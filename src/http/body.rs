@@ -30,7 +30,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize, timeout:
     match tokio::time::timeout(timeout, collect(Limited::new(body, limit), announced)).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Error::new(Code::InvalidJson, "The body broke off, or its chunks are malformed.").with_cause(error)),
+        Ok(Err(error)) => Err(Error::new(Code::InvalidRequest, "The body broke off, or its chunks are malformed.").with_cause(error)),
         Err(_) => Err(Error::new(Code::BodyTimeout, format!("The body did not arrive within {} ms.", timeout.as_millis()))),
     }
 }

@@ -12,7 +12,7 @@ use axum::Extension;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::header::CACHE_CONTROL;
+use http::header::{ALLOW, CACHE_CONTROL};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 use uuid::Uuid;
@@ -31,6 +31,9 @@ use crate::telemetry::in_request;
 
 /// Longest request id that is taken over from the client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Longest method that is repeated to the client; the registered ones are shorter.
+const MAX_SHOWN_METHOD_BYTES: usize = 32;
 
 /// The layer.
 pub(super) async fn edge(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
@@ -81,6 +84,16 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
         &response,
     );
     response
+}
+
+/// Every path has OPTIONS, which the framework does not know of. It adds `Allow` behind all layers, so this comes after it.
+pub(super) fn allow_options(headers: &mut HeaderMap) {
+    let Some(methods) = headers.get(ALLOW).and_then(|methods| methods.to_str().ok()) else { return };
+    if methods.split(',').all(|method| method.trim() != Method::OPTIONS.as_str())
+        && let Ok(methods) = HeaderValue::from_str(&format!("{methods}{}OPTIONS", if methods.is_empty() { "" } else { "," }))
+    {
+        headers.insert(ALLOW, methods);
+    }
 }
 
 /// A path as it may be shown: some clients send bytes beyond ASCII as they are.
@@ -158,7 +171,9 @@ pub(super) async fn no_route() -> Error {
 /// The answer to a method that the path does not have; OPTIONS is answered with what it has. The framework adds `Allow`.
 pub(super) async fn no_method(State(state): State<AppState>, path: Option<MatchedPath>, method: Method) -> Response {
     if method != Method::OPTIONS {
-        return Error::new(Code::MethodNotAllowed, format!("The route does not have the method {method}.")).into_response();
+        // Some clients send anything as a method.
+        let name = if method.as_str().len() > MAX_SHOWN_METHOD_BYTES { "that was sent" } else { method.as_str() };
+        return Error::new(Code::MethodNotAllowed, format!("The route does not have the method {name}.")).into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(accept_patch) = path.and_then(|path| state.patches.get(path.as_str()).copied()) {

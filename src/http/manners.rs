@@ -32,14 +32,14 @@ pub(super) const NO_CSRF_TOKEN: &str = "not-needed-with-bearer-tokens";
 const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
 
 /// Said on every answer, whatever it is.
-pub(super) const ALWAYS: [(&str, &str); 4] = [
+const ALWAYS: [(&str, &str); 4] = [
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
     ("cross-origin-resource-policy", "same-origin"),
 ];
 /// What a browser may do with an answer that is no page: nothing.
-pub(super) const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 /// What a page of this server may do: with its own scripts, on this server. Styles are also within the pages.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
                            connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -116,12 +116,13 @@ pub(super) async fn cross_origin(State(rules): State<CorsLayer>, request: Reques
         return next.run(request).await;
     }
     let (parts, _) = request.into_parts();
-    let methods = next.clone().run(Request::from_parts(parts.clone(), Body::empty())).await.headers().get(ALLOW).cloned();
+    let own = next.clone().run(Request::from_parts(parts.clone(), Body::empty())).await;
+    if own.status().is_client_error() {
+        // No such path, or nothing that a route would see: there is nothing to allow.
+        return own;
+    }
     let mut answer = never_fails(rules.layer(next).oneshot(Request::from_parts(parts, Body::empty())).await);
     *answer.status_mut() = StatusCode::NO_CONTENT;
-    if let Some(methods) = methods {
-        answer.headers_mut().insert(ALLOW, methods);
-    }
     answer
 }
 

@@ -12,10 +12,12 @@ mod conditional;
 mod edge;
 mod extract;
 pub(crate) mod fuzzing;
+mod heads;
 mod manners;
 mod openapi;
 mod openapi_30;
 mod openapi_grammar;
+mod openapi_headers;
 mod operation;
 mod peer;
 mod problem;
@@ -39,6 +41,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::auth::Authenticator;
+use self::server::Site;
 use crate::config::Config;
 use crate::domain::clock::Clock;
 use crate::service::{Renderers, Services};
@@ -140,22 +143,28 @@ pub fn renderers() -> Renderers {
     }
 }
 
-/// The router of the API's port: routes, fallbacks, edge.
-pub fn router(routes: Router<AppState>, state: AppState) -> Router {
+/// The API's port: routes, fallbacks, edge.
+pub fn router(routes: Router<AppState>, state: AppState) -> Site {
     let server = &state.config.server;
     let routes = if server.docs { routes.merge(docs()) } else { routes };
     // The last one is the outermost.
-    let mut routes = routes
+    let routes = routes
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
         .layer(manners::compression(server))
         .layer(from_fn(manners::negotiate))
         .layer(from_fn_with_state(state.clone(), admission::admission));
-    if let Some(rules) = manners::cross_origin_rules(server) {
+    let refusals = Router::new().fallback(refusal::refuse);
+    Site { router: outermost(routes, &state), refusals: Some(outermost(refusals, &state)) }
+}
+
+/// What every answer of the API's port passes last, also that to a request that no route was asked for.
+fn outermost(mut routes: Router<AppState>, state: &AppState) -> Router {
+    if let Some(rules) = manners::cross_origin_rules(&state.config.server) {
         // Also what is refused below can be read by those who may read.
         routes = routes.layer(from_fn_with_state(rules, manners::cross_origin));
     }
-    routes.layer(from_fn_with_state(state.clone(), edge::edge)).with_state(state)
+    routes.layer(from_fn_with_state(state.clone(), edge::edge)).with_state(state.clone())
 }
 
 /// Swagger UI, from the binary, on this server's own document.
@@ -165,13 +174,14 @@ fn docs() -> Router<AppState> {
     SwaggerUi::new("/docs").config(config).into()
 }
 
-/// The router of the metrics' own port.
-pub fn metrics_router(state: AppState) -> Router {
-    Router::new()
+/// The metrics' own port.
+pub fn metrics_router(state: AppState) -> Site {
+    let routes = Router::new()
         .route("/metrics", axum::routing::get(routes::operations::get_metrics))
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
-        .layer(from_fn_with_state(state.clone(), admission::admission))
-        .layer(from_fn_with_state(state.clone(), edge::edge))
-        .with_state(state)
+        .layer(from_fn_with_state(state.clone(), admission::admission));
+    let [router, refusals] = [routes, Router::new().fallback(refusal::refuse)]
+        .map(|routes| routes.layer(from_fn_with_state(state.clone(), edge::edge)).with_state(state.clone()));
+    Site { router, refusals: Some(refusals) }
 }

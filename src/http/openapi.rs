@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::openapi_30;
 use super::openapi_grammar as grammar;
+use super::openapi_headers::{AGE, CACHE_STATUS, CSRF_TOKEN, add_success_headers, csrf_token, header_parameters};
 use super::operation::{Access, Operation};
 use super::problem::PROBLEM_JSON;
-use crate::domain::id::MAX_ID_BYTES;
 use crate::domain::version::Version;
 use crate::error::Code;
 
@@ -35,6 +35,7 @@ impl Documents {
             complete(&mut document, method, path, operation);
         }
         grammar::complete_bodies(&mut document);
+        document["components"]["responses"] = beside_operations();
         let older = openapi_30::convert(document.clone());
         Ok(Self { openapi_31: pretty(&document)?, openapi_30: pretty(&older)? })
     }
@@ -66,7 +67,8 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
                 .description(Some(
                     "The memory of the nWorkflow engine: workflow states with their history, checkpoints, sessions, and variables in four scopes. \
                      JSON documents are kept as the bytes that came in. Every write makes a new version; versions of a key only grow. \
-                     Errors are problems (RFC 9457) with a stable `code`.",
+                     Errors are problems (RFC 9457) with a stable `code`. What a path that no operation has is answered with, or a method that its path does \
+                     not have, stands among the responses of the components.",
                 ))
                 .license(Some(LicenseBuilder::new().name("Apache-2.0").url(Some("https://www.apache.org/licenses/LICENSE-2.0")).build()))
                 .build(),
@@ -151,81 +153,6 @@ fn path_parameters(path: &str) -> Vec<Value> {
         .collect()
 }
 
-/// What the header `Cache-Status` says.
-const CACHE_STATUS: &str =
-    "Which tier answered (RFC 9211). Not there when a session is not there: it would tell that somebody else has it.";
-
-/// What the header `Age` says.
-const AGE: &str = "Only while the database does not answer and a cache does (`Cache-Status: ...; detail=store-away`): seconds since the database last answered.";
-
-fn header(name: &str, description: &str, schema: &Value) -> Value {
-    json!({"name": name, "in": "header", "required": false, "description": description, "schema": schema})
-}
-
-fn with_example(mut parameter: Value, example: Value) -> Value {
-    parameter["example"] = example;
-    parameter
-}
-
-fn header_parameters(operation: &Operation, method: &Method) -> Vec<Value> {
-    let tags = grammar::tags();
-    let mut headers = Vec::new();
-    if operation.conditional {
-        headers.push(with_example(
-            header(
-                "If-Match",
-                "Only when the resource has one of these versions: `\"3\"`, a list of at most 100, or `*` for any. Else 412.",
-                &tags,
-            ),
-            json!("\"3\""),
-        ));
-        let none = if *method == Method::GET {
-            "304 when the resource has one of these versions."
-        } else {
-            "Only when the resource has none of these versions; `*`: only when it does not exist. Else 412."
-        };
-        headers.push(with_example(header("If-None-Match", none, &tags), json!("\"2\"")));
-    }
-    if operation.writes {
-        headers.push(header("Idempotency-Key", "1 to 255 printable ASCII characters. An equal request with the same key within 24 hours is answered with the stored answer of the first one.", &grammar::idempotency_key()));
-        headers.push(with_example(
-            header("Prefer", "`return=minimal`: answer 204 without a representation.", &json!({"type": "string"})),
-            json!("return=minimal"),
-        ));
-    }
-    if operation.reads_fresh {
-        headers.push(with_example(
-            header("Cache-Control", "`no-cache`: read the store, not a cache.", &json!({"type": "string"})),
-            json!("no-cache"),
-        ));
-        headers.push(header(
-            "X-Min-Version",
-            "Never answer an older version; 412 when there is none as recent.",
-            &json!({"type": "integer", "format": "int64", "minimum": 1, "maximum": Version::MAX}),
-        ));
-    }
-    if operation.lists {
-        headers.push(with_example(
-            header(
-                "Cache-Control",
-                "`no-cache`: lists are always read from the store; the answer's `Cache-Status` says `fwd=bypass` then.",
-                &json!({"type": "string"}),
-            ),
-            json!("no-cache"),
-        ));
-    }
-    if operation.access != Access::Open {
-        headers.push(header(
-            "X-Tenant-Id",
-            "Selects among the organizations that the token names.",
-            &json!({"type": "string", "maxLength": MAX_ID_BYTES}),
-        ));
-        let timeout = header("X-Request-Timeout-Ms", "Lowers the deadline.", &json!({"type": "integer", "format": "int64", "minimum": 1}));
-        headers.push(with_example(timeout, json!(2000)));
-    }
-    headers
-}
-
 fn add_access(described: &mut Map<String, Value>, operation: &Operation) {
     let Access::Guarded(permissions) = operation.access else {
         described.insert("security".into(), json!([]));
@@ -268,47 +195,6 @@ fn add_examples(described: &mut Map<String, Value>, schemas: &Value) {
     }
 }
 
-fn add_success_headers(described: &mut Map<String, Value>, operation: &Operation, method: &Method) {
-    let Some(responses) = described.get_mut("responses").and_then(Value::as_object_mut) else { return };
-    let text = |description: &str| json!({"description": description, "schema": {"type": "string"}});
-    if operation.writes && !responses.contains_key("204") {
-        responses.insert("204".into(), json!({"description": "Written, with `Prefer: return=minimal`"}));
-    }
-    if operation.conditional && !operation.writes {
-        responses.insert("304".into(), json!({"description": "The client has this version"}));
-    }
-    let creates = responses.contains_key("201");
-    for (status, response) in responses.iter_mut() {
-        let mut headers = Map::new();
-        headers.insert("X-Request-Id".into(), text("The request's id, also in the server's log."));
-        let is_written = status == "201" || status == "204";
-        if *method != Method::DELETE && (operation.conditional || (creates && is_written)) {
-            headers.insert("ETag".into(), text("The version in quotes; behind `W/` when the answer is compressed."));
-        }
-        if status == "201" || (status == "204" && operation.writes && *method != Method::DELETE) {
-            headers.insert("Location".into(), text("The path of the resource."));
-        }
-        if operation.writes {
-            headers.insert("Preference-Applied".into(), text("The preference that was honoured."));
-            headers.insert("Idempotency-Replayed".into(), text("`true` when this is the stored answer of an earlier, equal request."));
-        }
-        if *method == Method::GET {
-            headers.insert("Cache-Control".into(), text("`private, no-cache`."));
-        }
-        if operation.reads_fresh || operation.lists {
-            headers.insert("Cache-Status".into(), text(CACHE_STATUS));
-            headers.insert("Age".into(), json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}}));
-        }
-        if operation.tells_expiry {
-            headers.insert(
-                "Session-Expires".into(),
-                json!({"description": "When the session will be gone, to the microsecond, reads of a sliding one included.", "schema": {"type": "string", "format": "date-time"}}),
-            );
-        }
-        response["headers"] = Value::Object(headers);
-    }
-}
-
 fn add_problems(described: &mut Map<String, Value>, operation: &Operation, method: &Method) {
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in &operation.codes {
@@ -317,15 +203,8 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
             codes.push(*code);
         }
     }
-    let path = "/workflows/order/executions/e1/state";
     for (status, mut codes) in by_status {
         codes.sort_unstable();
-        let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.name(), code.title())).collect();
-        let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
-        let example = codes.first().map(|code| {
-            json!({"type": format!("/errors/{}", code.name()), "title": code.title(), "status": status, "detail": code.meaning(), "instance": path,
-                   "code": code.name(), "request_id": "0199b2f5-6a4e-7cc1-b0a5-3f6d2f0a9c11"})
-        });
         let mut headers =
             json!({"X-Request-Id": {"description": "The request's id, also in the server's log.", "schema": {"type": "string"}}});
         if status == 401 {
@@ -337,6 +216,7 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
         }
         if *method == Method::GET {
             headers["Cache-Control"] = json!({"description": "`private, no-cache`.", "schema": {"type": "string"}});
+            headers[CSRF_TOKEN] = csrf_token();
             if (operation.reads_fresh || operation.lists) && matches!(status, 404 | 412) {
                 headers["Cache-Status"] = json!({"description": CACHE_STATUS, "schema": {"type": "string"}});
                 headers["Age"] = json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}});
@@ -345,17 +225,35 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
         if let Some(accept_patch) = operation.accept_patch.filter(|_| status == 415) {
             headers["Accept-Patch"] = json!({"description": format!("`{accept_patch}`."), "schema": {"type": "string"}});
         }
-        if status == 405 {
-            headers["Allow"] = json!({"description": "The methods of the path.", "schema": {"type": "string"}});
-        }
-        let response = json!({
-            "description": lines.join("; "), "headers": headers, "x-codes": names,
-            "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
-        });
+        let response = problem_response(status, &codes, headers, "/workflows/order/executions/e1/state");
         if let Some(responses) = described.get_mut("responses").and_then(Value::as_object_mut) {
             responses.insert(status.to_string(), response);
         }
     }
+}
+
+fn problem_response(status: u16, codes: &[Code], headers: Value, path: &str) -> Value {
+    let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.name(), code.title())).collect();
+    let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
+    let example = codes.first().map(|code| {
+        json!({"type": format!("/errors/{}", code.name()), "title": code.title(), "status": status, "detail": code.meaning(), "instance": path,
+               "code": code.name(), "request_id": "0199b2f5-6a4e-7cc1-b0a5-3f6d2f0a9c11"})
+    });
+    json!({
+        "description": lines.join("; "), "headers": headers, "x-codes": names,
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    })
+}
+
+/// The answers that belong to no operation, since there is none to belong to.
+fn beside_operations() -> Value {
+    let headers = json!({"X-Request-Id": {"description": "The request's id, also in the server's log.", "schema": {"type": "string"}}, CSRF_TOKEN: csrf_token()});
+    let mut with_allow = headers.clone();
+    with_allow["Allow"] = json!({"description": "The methods of the path.", "schema": {"type": "string"}});
+    json!({
+        "RouteNotFound": problem_response(404, &[Code::RouteNotFound], headers, "/workflow"),
+        "MethodNotAllowed": problem_response(405, &[Code::MethodNotAllowed], with_allow, "/workflows/order/executions/e1/state"),
+    })
 }
 
 /// The HEAD operation beside a GET: the same without bodies.

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::openapi_headers::CSRF_TOKEN;
+
 /// Converts a 3.1 document of ours. Not a general converter: it knows what our documents hold.
 pub(super) fn convert(mut document: Value) -> Value {
     document["openapi"] = json!("3.0.3");
@@ -27,6 +29,8 @@ pub(super) fn convert(mut document: Value) -> Value {
 fn one_success(operation: &mut Map<String, Value>) {
     if let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
         parameters.retain(|parameter| parameter["name"] != "Prefer");
+        // An argument of every method that reads, and no program sets it: the clients that know the handshake know the header.
+        parameters.retain(|parameter| parameter["name"] != CSRF_TOKEN);
     }
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     if responses.contains_key("200") || responses.contains_key("201") {

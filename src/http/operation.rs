@@ -55,8 +55,16 @@ pub struct Operation {
 }
 
 /// What the edge itself can refuse.
-const EDGE: &[Code] =
-    &[Code::InvalidHeader, Code::UriTooLong, Code::HeadersTooLarge, Code::Internal, Code::Overloaded, Code::DeadlineExceeded];
+const EDGE: &[Code] = &[
+    Code::InvalidHeader,
+    // A head or a body that is no HTTP, or a body that breaks off.
+    Code::InvalidRequest,
+    Code::UriTooLong,
+    Code::HeadersTooLarge,
+    Code::Internal,
+    Code::Overloaded,
+    Code::DeadlineExceeded,
+];
 /// What the guard can refuse.
 const GUARD: &[Code] = &[
     Code::TokenMissing,
@@ -80,8 +88,6 @@ const WRITE: &[Code] = &[
     Code::QueueFull,
     Code::CacheUnavailable,
     Code::OutcomeUnknown,
-    // A body that breaks off.
-    Code::InvalidJson,
 ];
 /// What every write that is about no single resource can refuse.
 const ACT: &[Code] = &[
@@ -95,10 +101,10 @@ const ACT: &[Code] = &[
     Code::QueueFull,
     Code::CacheUnavailable,
     Code::OutcomeUnknown,
-    Code::InvalidJson,
 ];
 /// What every JSON body can be refused for.
 const JSON: &[Code] = &[
+    Code::InvalidJson,
     Code::DuplicateMember,
     Code::NulNotAllowed,
     Code::LoneSurrogate,

@@ -36,7 +36,7 @@ pub(super) struct Problem<'a> {
     status: u16,
     /// This occurrence in words.
     detail: &'a str,
-    /// The path of the request.
+    /// The path of the request; empty when it could not be read.
     instance: &'a str,
     /// The stable code.
     #[schema(pattern = "^[a-z][a-z_]{0,63}$")]
@@ -83,7 +83,7 @@ impl IntoResponse for Error {
 }
 
 /// The body of an error's problem.
-pub(super) fn body(error: &Error, instance: &str, request_id: &str) -> Vec<u8> {
+fn body(error: &Error, instance: &str, request_id: &str) -> Vec<u8> {
     let items = error.errors.iter().map(|item| ProblemItem { pointer: &item.pointer, code: item.code.name(), detail: &item.detail });
     let problem = Problem {
         kind: format!("/errors/{}", error.code.name()),
@@ -114,14 +114,6 @@ pub(super) fn render(response: &mut Response, error: &Error, instance: &str, req
         answer::cache_status(headers, source);
     }
     *response.body_mut() = Body::from(body(error, instance, request_id));
-}
-
-/// The error for a head that the HTTP library refused.
-pub(super) fn of_bare_status(status: StatusCode) -> Error {
-    match status.as_u16() {
-        414 | 431 => of_status(status),
-        _ => Error::new(Code::InvalidRequest, "The request is not well-formed HTTP/1.1."),
-    }
 }
 
 /// The error for a response that the framework made by itself.

@@ -1,76 +1,154 @@
 //! Refusals that the HTTP library writes by itself, as problems.
 //!
 //! A head that is no HTTP never becomes a request, so no layer sees it: the library answers with a bare status line and closes. Every answer of
-//! ours carries `X-Request-Id` and those do not, which is how they are told apart on their way to the socket. They are logged here, too.
+//! ours carries `X-Request-Id` and those do not, which is how they are told apart on their way to the socket. Whatever can be read of such a
+//! head (`heads.rs`) goes through the same layers as a request, to a router whose one handler refuses: so the answer says what any other one says.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::StatusCode;
+use axum::Router;
+use axum::body::{self, Body};
+use axum::extract::{ConnectInfo, Extension, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
+use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tower::ServiceExt as _;
 
-use super::{manners, problem};
-use crate::domain::clock::Clock;
-use crate::domain::id::uuid_v7;
+use super::heads::{Heads, Readable};
+use super::{AppState, admission};
+use crate::config::ServerConfig;
+use crate::error::{Code, Error};
 
 /// No answer of the library itself is longer.
 const MAX_BARE_BYTES: usize = 256;
+/// No problem that is made here is longer: only a path of its request can make it long.
+const MAX_PROBLEM_BYTES: usize = 1024 * 1024;
+
+/// Why a head was refused, for the handler that says so.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    status: StatusCode,
+    readable: Readable,
+}
+
+/// The handler of all refusals.
+pub(super) async fn refuse(State(state): State<AppState>, refused: Option<Extension<Refused>>) -> Response {
+    let Some(Extension(Refused { status, readable })) = refused else { return StatusCode::NOT_FOUND.into_response() };
+    let mut response = refusal(status, readable, &state.config.server).into_response();
+    if !readable.has_method {
+        // It may have been a read.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// The library's own bounds lie above those of the settings, so a limit of the settings was passed whenever it refuses a size.
+fn refusal(status: StatusCode, readable: Readable, server: &ServerConfig) -> Error {
+    match status.as_u16() {
+        414 => admission::uri_too_long(server),
+        431 if readable.is_within_target => admission::uri_too_long(server),
+        431 if readable.headers > server.max_headers => admission::too_many_headers(server),
+        431 => admission::headers_too_large(server),
+        _ => Error::new(Code::InvalidRequest, "The request is not well-formed HTTP/1.1."),
+    }
+}
+
+/// What refusals are made of.
+#[derive(Clone)]
+pub(super) struct Maker {
+    /// A router with [`refuse`] as its only handler.
+    pub(super) router: Router,
+    pub(super) peer: SocketAddr,
+    pub(super) heads: Heads,
+}
+
+impl Maker {
+    /// The bytes to write instead of the library's: its own head, with what the layers say in it, and a problem.
+    async fn problem(self, bare: String, status: StatusCode) -> Vec<u8> {
+        let (request, readable) = self.heads.read();
+        let mut request: Request = request.map(|()| Body::empty());
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(Refused { status, readable });
+        let (parts, body) = match self.router.oneshot(request).await {
+            Ok(response) => response.into_parts(),
+        };
+        let Ok(body) = body::to_bytes(body, MAX_PROBLEM_BYTES).await else { return bare.into_bytes() };
+        if !parts.status.is_client_error() {
+            return bare.into_bytes();
+        }
+        let mut lines = bare.trim_end().split("\r\n");
+        let version = lines.next().and_then(|line| line.split(' ').next()).unwrap_or("HTTP/1.1");
+        let mut answer = format!("{version} {}\r\n", parts.status).into_bytes();
+        // Those about the connection, and the date.
+        for line in lines.filter(|line| !line.to_ascii_lowercase().starts_with("content-length:")) {
+            answer.extend_from_slice(line.as_bytes());
+            answer.extend_from_slice(b"\r\n");
+        }
+        for (name, value) in &parts.headers {
+            answer.extend_from_slice(name.as_str().as_bytes());
+            answer.extend_from_slice(b": ");
+            answer.extend_from_slice(value.as_bytes());
+            answer.extend_from_slice(b"\r\n");
+        }
+        if !parts.headers.contains_key(CONTENT_LENGTH) {
+            answer.extend_from_slice(format!("content-length: {}\r\n", body.len()).as_bytes());
+        }
+        answer.extend_from_slice(b"\r\n");
+        // To HEAD there is none.
+        answer.extend_from_slice(&body);
+        answer
+    }
+}
+
+/// What is written instead of a bare answer.
+enum Pending {
+    Made(Pin<Box<dyn Future<Output = Vec<u8>> + Send>>),
+    /// And how much of it has been.
+    Written(Vec<u8>, usize),
+}
 
 /// A stream that replaces bare refusals.
 pub(super) struct Refusals<S> {
     stream: S,
-    peer: SocketAddr,
-    /// What is written instead, and how much of it has been.
-    pending: Option<(Vec<u8>, usize)>,
+    /// Without it the answers stay as they are.
+    maker: Option<Maker>,
+    pending: Option<Pending>,
 }
 
 impl<S> Refusals<S> {
-    pub(super) fn new(stream: S, peer: SocketAddr) -> Self {
-        Self { stream, peer, pending: None }
+    pub(super) fn new(stream: S, maker: Option<Maker>) -> Self {
+        Self { stream, maker, pending: None }
     }
 }
 
-/// The status of an answer that the library has made by itself.
-fn bare_status(bytes: &[u8]) -> Option<StatusCode> {
+/// The status of an answer that the library has made by itself, and its text.
+fn bare_answer(bytes: &[u8]) -> Option<(StatusCode, &str)> {
     if bytes.len() > MAX_BARE_BYTES || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
     let head = std::str::from_utf8(bytes).ok()?;
     let status = StatusCode::from_bytes(head.strip_prefix("HTTP/1.")?.get(2..5)?.as_bytes()).ok()?;
     let is_ours = head.to_ascii_lowercase().contains("\r\nx-request-id:");
-    (status.is_client_error() && !is_ours).then_some(status)
-}
-
-/// The same refusal as a problem, for a request that has neither path nor id.
-fn problem_of(status: StatusCode, peer: SocketAddr) -> Vec<u8> {
-    let error = problem::of_bare_status(status);
-    let request_id = uuid_v7(Clock::new().now()).to_string();
-    let body = problem::body(&error, "", &request_id);
-    tracing::info!(%request_id, %peer, status = status.as_u16(), code = error.code.name(), "request");
-    let reason = status.canonical_reason().unwrap_or("Refused");
-    let protection: String = manners::ALWAYS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let mut answer = format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: {}\r\nx-request-id: {request_id}\r\n{protection}content-security-policy: {}\r\n\
-         connection: close\r\ncontent-length: {}\r\n\r\n",
-        status.as_u16(),
-        problem::PROBLEM_JSON,
-        manners::DATA_POLICY,
-        body.len()
-    )
-    .into_bytes();
-    answer.extend_from_slice(&body);
-    answer
+    (status.is_client_error() && !is_ours).then_some((status, head))
 }
 
 impl<S: AsyncWrite + Unpin> Refusals<S> {
     fn poll_pending(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some((bytes, written)) = &mut self.pending {
-            let more = ready!(Pin::new(&mut self.stream).poll_write(context, &bytes[*written..]))?;
-            *written += more;
-            if *written >= bytes.len() || more == 0 {
-                self.pending = None;
+        while let Some(pending) = &mut self.pending {
+            match pending {
+                Pending::Made(answer) => *pending = Pending::Written(ready!(answer.as_mut().poll(context)), 0),
+                Pending::Written(bytes, written) => {
+                    let more = ready!(Pin::new(&mut self.stream).poll_write(context, &bytes[*written..]))?;
+                    *written += more;
+                    if *written >= bytes.len() || more == 0 {
+                        self.pending = None;
+                    }
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -79,15 +157,22 @@ impl<S: AsyncWrite + Unpin> Refusals<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Refusals<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if let Some(maker) = &self.maker {
+            maker.heads.came(&buffer.filled()[before..]);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(context))?;
-        let Some(status) = bare_status(bytes) else { return Pin::new(&mut self.stream).poll_write(context, bytes) };
-        self.pending = Some((problem_of(status, self.peer), 0));
+        let Some((maker, (status, bare))) = self.maker.as_ref().zip(bare_answer(bytes)) else {
+            return Pin::new(&mut self.stream).poll_write(context, bytes);
+        };
+        self.pending = Some(Pending::Made(Box::pin(maker.clone().problem(bare.to_owned(), status))));
         let _ = self.poll_pending(context)?;
         Poll::Ready(Ok(bytes.len()))
     }
@@ -95,7 +180,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut filled = slices.iter().filter(|slice| !slice.is_empty());
         match (filled.next(), filled.next()) {
-            (Some(only), None) if bare_status(only).is_some() => {
+            (Some(only), None) if bare_answer(only).is_some() => {
                 let only = only.to_vec();
                 self.poll_write(context, &only)
             }
@@ -127,12 +212,13 @@ mod tests {
 
     #[test]
     fn only_what_the_library_wrote_is_replaced() {
-        assert_eq!(bare_status(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Some(StatusCode::BAD_REQUEST));
-        assert_eq!(bare_status(b"HTTP/1.0 431 Request Header Fields Too Large\r\n\r\n").map(|status| status.as_u16()), Some(431));
+        let status = |bytes: &str| bare_answer(bytes.as_bytes()).map(|(status, _)| status.as_u16());
+        assert_eq!(status("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Some(400));
+        assert_eq!(status("HTTP/1.0 431 Request Header Fields Too Large\r\n\r\n"), Some(431));
         for other in
             ["HTTP/1.1 404 Not Found\r\nX-Request-Id: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "", "{}"]
         {
-            assert_eq!(bare_status(other.as_bytes()), None, "{other}");
+            assert_eq!(status(other), None, "{other}");
         }
     }
 }

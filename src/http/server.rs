@@ -3,6 +3,7 @@
 //! It is our own because the framework's has no time limit on heads, no cap on connections, and a graceful stop that waits for idle
 //! connections without end.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use futures_util::FutureExt as _;
@@ -23,7 +25,9 @@ use tokio::sync::Semaphore;
 use tower::Service as _;
 
 use super::addresses::Addresses;
-use super::refusal::Refusals;
+use super::edge::allow_options;
+use super::heads::Heads;
+use super::refusal::{Maker, Refusals};
 use super::stall::StallLimit;
 use crate::config::ServerConfig;
 use crate::lifecycle::Lifecycle;
@@ -35,7 +39,22 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause; each failure doubles it up to here.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves the router on the listener. The future ends when the lifecycle stops softly and the listener is closed; each connection is a
+/// What is served.
+#[derive(Clone)]
+pub struct Site {
+    /// Answers requests.
+    pub router: Router,
+    /// Says why something is no request; without it the HTTP library's bare answer stays.
+    pub refusals: Option<Router>,
+}
+
+impl From<Router> for Site {
+    fn from(router: Router) -> Self {
+        Self { router, refusals: None }
+    }
+}
+
+/// Serves the site on the listener. The future ends when the lifecycle stops softly and the listener is closed; each connection is a
 /// task of the lifecycle, which ends after the request at work (idle: at once), or is cut when the lifecycle stops hard.
 ///
 /// Limits, all from the configuration: connections (further ones wait in the kernel's queue), connections of one address (further ones are
@@ -43,8 +62,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// next to nothing of an answer.
 ///
 /// Requests carry the peer's address as [`ConnectInfo`].
-pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifecycle: &Lifecycle) -> impl Future<Output = ()> + use<> {
-    // Above the limits of `edge.rs`, which answers with a problem; what does not even fit here gets the bare status from below.
+pub fn serve<S: Into<Site>>(
+    listener: TcpListener,
+    site: S,
+    config: &ServerConfig,
+    lifecycle: &Lifecycle,
+) -> impl Future<Output = ()> + use<S> {
+    // Above the limits of `admission.rs`; what does not even fit here is refused from below.
     let head = 2 * (config.max_header_bytes + config.max_uri_bytes) + MIN_BUFFER_BYTES;
     let mut builder = Builder::new();
     builder
@@ -55,8 +79,8 @@ pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifec
         .max_buf_size(head);
     let connections = Arc::new(Semaphore::new(config.max_connections));
     let addresses = Addresses::new(config.max_connections_per_address);
-    let config = config.clone();
-    let write_timeout = Duration::from(config.write_timeout_ms);
+    let config = Arc::new(config.clone());
+    let site = site.into();
     let lifecycle = lifecycle.clone();
     async move {
         loop {
@@ -74,9 +98,10 @@ pub fn serve(listener: TcpListener, router: Router, config: &ServerConfig, lifec
                 tracing::debug!(%peer, "an address holds too many connections: this one is closed");
                 continue;
             };
-            let connection = serve_connection(stream, peer, router.clone(), builder.clone(), write_timeout, lifecycle.clone());
+            let (site, builder, config, of_connection) = (site.clone(), builder.clone(), Arc::clone(&config), lifecycle.clone());
             lifecycle.spawn(async move {
                 let (_permit, _counted) = (permit, counted);
+                let connection = serve_connection(stream, peer, site, builder, &config, of_connection);
                 // The panic itself is in the log by now. It ends this connection and nothing else.
                 let _ = AssertUnwindSafe(connection).catch_unwind().await;
             });
@@ -108,23 +133,25 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    builder: Builder,
-    write_timeout: Duration,
-    lifecycle: Lifecycle,
-) {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, site: Site, builder: Builder, config: &ServerConfig, lifecycle: Lifecycle) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "TCP_NODELAY cannot be set");
     }
+    let heads = Heads::new(config.max_header_bytes);
+    let maker = site.refusals.map(|router| Maker { router, peer, heads: heads.clone() });
+    let router = site.router;
     let service = service_fn(move |mut request: Request<Incoming>| {
+        heads.became_request(request.body().size_hint().exact());
         request.extensions_mut().insert(ConnectInfo(peer));
         // A router is always ready.
-        router.clone().call(request)
+        let answer = router.clone().call(request);
+        async move {
+            let mut answer = answer.await?;
+            allow_options(answer.headers_mut());
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let io = TokioIo::new(Refusals::new(StallLimit::new(stream, write_timeout), peer));
+    let io = TokioIo::new(Refusals::new(StallLimit::new(stream, config.write_timeout_ms.into()), maker));
     let mut connection = pin!(builder.serve_connection(io, service));
     let result = tokio::select! {
         biased;

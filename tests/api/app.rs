@@ -374,6 +374,7 @@ impl Answer {
             "Preference-Applied",
             "Retry-After",
             "Accept-Patch",
+            "X-CSRF-Token",
         ] {
             let is_declared = declared["headers"].get(name).is_some();
             assert!(

@@ -234,10 +234,10 @@ async fn bodies_end_at_their_limit(app: TestApp) {
 async fn what_the_framework_rejects_is_a_problem_too(app: TestApp) {
     let ada = app.admin("acme");
     let refused = ada.call(reqwest::Method::POST, STATE).send().await.problem(405, "method_not_allowed");
-    assert_eq!(refused.header("allow"), Some("PUT,GET,HEAD,PATCH,DELETE"));
+    assert_eq!(refused.header("allow"), Some("PUT,GET,HEAD,PATCH,DELETE,OPTIONS"));
     ada.call(reqwest::Method::TRACE, STATE).send().await.problem(405, "method_not_allowed");
     let options = app.anonymous().call(reqwest::Method::OPTIONS, STATE).send().await.expect(204);
-    assert_eq!(options.header("allow"), Some("PUT,GET,HEAD,PATCH,DELETE"));
+    assert_eq!(options.header("allow"), Some("PUT,GET,HEAD,PATCH,DELETE,OPTIONS"));
     app.anonymous().call(reqwest::Method::OPTIONS, "/nowhere").send().await.problem(404, "route_not_found");
     app.anonymous().get("/errors/no_such_code").send().await.problem(404, "error_not_found");
     let problem: Value = ada.get("/nowhere").header("x-request-id", "trace-7").send().await.problem(404, "route_not_found").json();

@@ -1,5 +1,6 @@
 //! Headers of answers that go with more than one resource: caching, and which patches are taken.
 
+use nworkflow_state::http::surface;
 use reqwest::Method;
 
 use super::app::{Answer, DOCUMENT, TestApp};
@@ -153,4 +154,25 @@ async fn what_the_document_says_of_headers_is_so(app: TestApp) {
         assert!(declared("/variables/{scope}/{name}", "get", status, "Cache-Status"));
     }
     assert!(declared("/variables/{scope}", "get", 400, "Cache-Control") && !declared("/variables/{scope}", "patch", 400, "Cache-Control"));
+}
+
+/// The handshake of SAP's clients: whatever is read takes part in it, and the document says so, without an argument more for generated methods.
+#[test]
+fn the_document_says_where_a_csrf_token_is_fetched() {
+    let older: serde_json::Value = serde_json::from_slice(&surface(true).unwrap().documents.openapi_30).unwrap();
+    for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let is_read = method == "get" || method == "head";
+            let asks = |operation: &serde_json::Value| {
+                operation["parameters"].as_array().into_iter().flatten().any(|parameter| parameter["name"] == "X-CSRF-Token")
+            };
+            assert_eq!(asks(operation), is_read, "{method} {path}");
+            assert!(!asks(&older["paths"][path][method]), "{method} {path}");
+            for document in [&DOCUMENT, &older] {
+                for (status, response) in document["paths"][path][method]["responses"].as_object().unwrap() {
+                    assert_eq!(response["headers"]["X-CSRF-Token"].is_object(), is_read, "{method} {path} {status}");
+                }
+            }
+        }
+    }
 }

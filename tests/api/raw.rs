@@ -19,6 +19,16 @@ pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// Sends these bytes, closes its side, and reads until the server closes.
+pub async fn exchange_half(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// A GET whose target is sent as it is.
 pub async fn get(address: SocketAddr, target: &str, token: &str) -> String {
     exchange(

@@ -21,6 +21,7 @@ on_both_stores!(
     an_id_that_is_used_again_inherits_nothing,
     preconditions_compare_versions,
     a_generated_id_is_replayed,
+    me_is_the_caller,
     bad_sessions_are_refused,
     lists_are_paged,
 );
@@ -438,6 +439,14 @@ async fn a_generated_id_is_replayed(app: TestApp) {
     assert_eq!(expiry(&ada.get("/sessions/s1").send().await.expect(200)), expiry(&begun) + 60_000_000);
 }
 
+/// In a body, as in a path and a query, `me` is whoever calls: that needs no permission to act for others.
+async fn me_is_the_caller(app: TestApp) {
+    let ada = app.bearer(app.token("acme", "ada", &["nworkflow-writer"]));
+    let session = ada.post("/sessions", r#"{"data":1,"owner":"me"}"#).send().await.expect(201).json();
+    assert_eq!(session["owner"], "ada");
+    ada.post("/sessions", r#"{"data":1,"owner":"bob"}"#).send().await.problem(403, "permission_missing");
+}
+
 async fn bad_sessions_are_refused(app: TestApp) {
     let ada = app.admin("acme");
     for (body, status, code, pointer) in [
@@ -465,13 +474,11 @@ async fn bad_sessions_are_refused(app: TestApp) {
         (r#"{"data":1,"session_id":"a/b"}"#, "#/session_id"),
         (r#"{"data":1,"session_id":".."}"#, "#/session_id"),
         (r#"{"data":1,"session_id":""}"#, "#/session_id"),
-        (r#"{"data":1,"owner":"me"}"#, "#/owner"),
         (r#"{"data":1,"owner":""}"#, "#/owner"),
+        (r#"{"data":1,"owner":"a\n"}"#, "#/owner"),
     ] {
         let problem = ada.post("/sessions", body).send().await.problem(400, "invalid_id").json();
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
-        let is_me = problem["errors"][0]["detail"].as_str().unwrap().contains("`me`");
-        assert_eq!(is_me, body.contains("\"me\""), "{problem}");
         // A save takes neither: the path and the token say them.
         ada.put("/sessions/s1", body).send().await.problem(400, "unknown_member");
     }

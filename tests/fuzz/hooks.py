@@ -87,6 +87,9 @@ def filter_failure(context, failure, case, response):
         # `at` excludes `version` and lies not in the future: two rules between values that a schema of each alone cannot say.
         if response.status_code == 400 and case.path.endswith("/state") and "at" in (case.query or {}):
             return not (response.request.method == "HEAD" or said.get("code") == "invalid_parameter")
+        # A value may be left out where a secret variable is to keep its own, and only there: a rule about what the server holds.
+        if said.get("code") == "missing_member" and case.operation.label == "PUT /variables/{scope}/{name}" and lacks_value(case.body):
+            return False
         # Now and then the generator of headers passes over the format that it is told below.
         if response.status_code == 400 and any(bad_tags(response.request.headers.get(name)) for name in TAG_HEADERS):
             return said.get("code", "invalid_etag") != "invalid_etag"
@@ -109,6 +112,10 @@ def has_whole_float(value):
     if isinstance(value, list):
         return any(map(has_whole_float, value))
     return isinstance(value, float) and value.is_integer()
+
+
+def lacks_value(body):
+    return isinstance(body, dict) and "value" not in body
 
 
 def bad_tags(value):

@@ -100,10 +100,14 @@ async fn a_browser_that_asks_before_needs_no_token() {
     {
         assert!(words(&answer, "access-control-allow-headers").contains(&name.to_owned()), "{name}");
     }
-    assert_eq!(answer.header("allow"), Some("PUT,GET,HEAD,PATCH,DELETE"));
+    assert_eq!(answer.header("allow"), Some("PUT,GET,HEAD,PATCH,DELETE,OPTIONS"));
     assert!(answer.headers.contains_key("x-request-id") && answer.body.is_empty());
     never_credentials(&answer);
     asked("/sessions").send().await.expect(204);
+    for path in ["/nowhere", "/sessions/", "/workflows/order"] {
+        let answer = asked(path).send().await.expect(404);
+        assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control-allow")), "{answer:?}");
+    }
     // That is no question of a browser.
     let plain = anyone.call(Method::OPTIONS, STATE).header("origin", "https://app.example").send().await.expect(204);
     assert!(plain.header("allow").is_some() && plain.header("accept-patch").is_some());

@@ -5,6 +5,7 @@ mod browsers;
 mod coding;
 mod proxies;
 mod reading;
+mod refusals;
 mod smuggling;
 
 use crate::api::app::{Answer, Options, TestApp};

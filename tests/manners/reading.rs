@@ -13,13 +13,13 @@ async fn options_tell_methods_and_patches() {
     let app = TestApp::sqlite().await;
     let patches = Some("application/merge-patch+json, application/json-patch+json");
     for (path, allow, accept) in [
-        (STATE, "PUT,GET,HEAD,PATCH,DELETE", patches),
-        ("/variables/workflow:order/x", "PUT,GET,HEAD,PATCH,DELETE", patches),
-        ("/sessions/s1", "PUT,GET,HEAD,PATCH,DELETE", patches),
-        ("/variables/workflow:order", "GET,HEAD,PATCH,DELETE", Some("application/json")),
-        ("/sessions", "POST,GET,HEAD", None),
-        ("/workflows", "GET,HEAD", None),
-        ("/limits", "GET,HEAD", None),
+        (STATE, "PUT,GET,HEAD,PATCH,DELETE,OPTIONS", patches),
+        ("/variables/workflow:order/x", "PUT,GET,HEAD,PATCH,DELETE,OPTIONS", patches),
+        ("/sessions/s1", "PUT,GET,HEAD,PATCH,DELETE,OPTIONS", patches),
+        ("/variables/workflow:order", "GET,HEAD,PATCH,DELETE,OPTIONS", Some("application/json")),
+        ("/sessions", "POST,GET,HEAD,OPTIONS", None),
+        ("/workflows", "GET,HEAD,OPTIONS", None),
+        ("/limits", "GET,HEAD,OPTIONS", None),
     ] {
         let answer = app.anonymous().call(Method::OPTIONS, path).send().await.expect(204);
         let sorted = |text: &str| {

@@ -64,6 +64,13 @@ async fn what_two_readers_may_read_differently_ends_the_connection() {
             Refused,
         ),
         ("two hosts", put("Host: b\r\nContent-Length: 11", good), Refused),
+        ("a host with a space", format!("GET /limits HTTP/1.1\r\nHost: a b\r\n\r\n{SECOND}"), Refused),
+        ("a host with a path", format!("GET /limits HTTP/1.1\r\nHost: a/b\r\n\r\n{SECOND}"), Refused),
+        ("a host with a user", format!("GET /limits HTTP/1.1\r\nHost: u@a\r\n\r\n{SECOND}"), Refused),
+        ("a host with a list", format!("GET /limits HTTP/1.1\r\nHost: a, b\r\n\r\n{SECOND}"), Refused),
+        ("a host with a name as port", format!("GET /limits HTTP/1.1\r\nHost: a:b\r\n\r\n{SECOND}"), Refused),
+        ("a host beyond ASCII", format!("GET /limits HTTP/1.1\r\nHost: größe\r\n\r\n{SECOND}"), Refused),
+        ("a target with a user", format!("GET http://u@a/limits HTTP/1.1\r\nHost: a\r\n\r\n{SECOND}"), Refused),
         ("no version", format!("GET /limits\r\nHost: a\r\n\r\n{SECOND}"), Refused),
         ("a later version", format!("GET /limits HTTP/3.0\r\nHost: a\r\n\r\n{SECOND}"), Refused),
         ("HTTP/2 by prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), Refused),
@@ -80,6 +87,21 @@ async fn what_two_readers_may_read_differently_ends_the_connection() {
             ReadOnce => assert!(matches!(status, 200 | 201), "{name}: {answer}"),
         }
     }
+    // Hosts that are none of these.
+    for host in ["", "a:8080", "[::1]:1", "127.0.0.1"] {
+        let request = format!("GET /limits HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        assert!(raw::exchange(app.address, request.as_bytes()).await.starts_with("HTTP/1.1 200 "), "{host}");
+    }
+    let broken = raw::exchange(app.address, put("Transfer-Encoding: chunked", "zz\r\n\r\n").as_bytes()).await;
+    assert!(broken.contains("\"code\":\"invalid_request\""), "{broken}");
+    // What is repeated to the client is short.
+    let method = "X".repeat(3000);
+    let request = format!("{method} /limits HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let answer = raw::exchange(app.address, request.as_bytes()).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: GET,HEAD,OPTIONS\r\n") && !answer.contains("XXXX"),
+        "{answer}"
+    );
     // A bare line feed ends a line, for this reader as for most: what counts is that nothing can be hidden behind it.
     let feeds =
         "GET /limits HTTP/1.1\nHost: a\nContent-Length: 5\n\nabcdeGET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

@@ -52,7 +52,7 @@ struct SessionCreate {
     /// Its id; left out: the server makes one.
     #[schema(required = false, nullable = false, pattern = "^[A-Za-z0-9._~-]{1,128}$", max_length = 128)]
     session_id: Option<String>,
-    /// The user that it belongs to; another than the caller with the permission `delegate`.
+    /// The user that it belongs to, or `me` for the caller; another than the caller with the permission `delegate`.
     #[schema(required = false, nullable = false, max_length = 255)]
     owner: Option<String>,
     /// Any JSON. The bytes are kept.

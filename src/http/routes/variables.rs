@@ -86,9 +86,9 @@ pub(in crate::http) fn add(api: Api) -> Api {
 #[schema(example = json!({"value": {"rate": 0.19, "country": "DE"}, "description": "VAT of this workflow"}))]
 #[expect(dead_code, reason = "describes what domain::variable::VariableInput reads")]
 struct VariableWrite {
-    /// Any JSON; `null` is a value. The bytes are kept.
-    #[schema(value_type = serde_json::Value)]
-    value: serde_json::Value,
+    /// Any JSON; `null` is a value. The bytes are kept. Needed unless the variable is secret and stays so: then it keeps the value that it has.
+    #[schema(required = false, value_type = serde_json::Value)]
+    value: Option<serde_json::Value>,
     /// Whether the value is kept encrypted and never shown. Refused while the server has no encryption key.
     #[schema(required = false, nullable = false)]
     secret: Option<bool>,
