@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{ConfigError, Source, load};
 pub use reference::reference;
 pub use secret::Secret;
+pub use validate::check_auth_numbers;
 
 /// The text of `config/default.toml`.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
