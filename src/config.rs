@@ -297,6 +297,7 @@ pub struct CacheConfig {
 pub struct LimitsConfig {
     pub state_body_bytes: usize,
     pub body_bytes: usize,
+    pub patch_steps_per_byte: u32,
     pub idempotency_wait_ms: Milliseconds,
 }
 
