@@ -83,9 +83,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn parameters(&mut self, place: &str, released: &'a Value, current: &'a Value) {
-        let find = |parameters: &'a Value, wanted: &Value| {
-            list(parameters).iter().find(|parameter| same_parameter(parameter, wanted))
-        };
+        let find = |parameters: &'a Value, wanted: &Value| list(parameters).iter().find(|parameter| same_parameter(parameter, wanted));
         for before in list(&released["parameters"]) {
             let place = format!("{place} parameter {}", text(&before["name"]));
             let Some(now) = find(&current["parameters"], before) else {
