@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{ConfigError, Source, load};
 pub use reference::reference;
 pub use secret::Secret;
+pub use validate::check_auth_numbers;
 
 /// The text of `config/default.toml`.
 pub const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -301,6 +302,7 @@ pub struct CacheConfig {
 pub struct LimitsConfig {
     pub state_body_bytes: usize,
     pub body_bytes: usize,
+    pub patch_steps_per_byte: u32,
     pub idempotency_wait_ms: Milliseconds,
 }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Failure, Result, block_on, config, print, settings};
-use crate::config::LogConfig;
+use crate::config::{Config, LogConfig};
 use crate::domain::diagnosis::{Diagnosis, Verdict};
 use crate::telemetry;
 
@@ -50,12 +50,25 @@ pub(super) fn run(settings: &settings::SettingsArguments, arguments: &Arguments)
     let log = LogConfig { level: QUIET.to_owned(), ..config.log.clone() };
     telemetry::init(&log).map_err(|error| Failure::Configuration(error.to_string()))?;
     let mut found = vec![Diagnosis::fine("configuration", "valid"), data_dir::examine(&config)];
+    found.extend(unused(&config));
     block_on(async {
         found.extend(store::examine(&config).await);
         found.extend(second_tier::examine(&config).await);
         found.extend(issuers::examine(&config, token.as_deref()).await);
     })?;
     report(&found, arguments.json)
+}
+
+/// Settings that this version knows and does not act on.
+fn unused(config: &Config) -> Option<Diagnosis> {
+    let set = |is_set: bool, name: &'static str| is_set.then_some(name);
+    // The value of a key's file is the key by now.
+    let key = if config.secrets.key_file.is_some() { "secrets.key_file" } else { "secrets.key" };
+    let name = set(!config.secrets.key.is_empty(), key).or(set(!config.secrets.key_command.is_empty(), "secrets.key_command"))?;
+    let detail = format!(
+        "{name} is set and has no effect: this version keeps no secret variables, and answers 422 secrets_not_configured to whoever sends one"
+    );
+    Some(Diagnosis::note("secrets", detail).advise(format!("Keep secrets elsewhere. {name} may stay for a later version, or be removed.")))
 }
 
 /// The token that was given, without what is copied along with one.
@@ -94,7 +107,9 @@ fn human(found: &Diagnosis) -> String {
         Verdict::Wrong => "WRONG",
     };
     let advice = found.advice.iter().map(|advice| format!("       -> {advice}\n"));
-    format!("{mark}  {}: {}\n{}", found.subject, found.detail, advice.collect::<String>())
+    // What is wrong with several settings has a line for each.
+    let detail = found.detail.replace('\n', "\n       ");
+    format!("{mark}  {}: {detail}\n{}", found.subject, advice.collect::<String>())
 }
 
 fn machine(found: &[Diagnosis], well: bool) -> String {

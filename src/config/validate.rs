@@ -18,6 +18,8 @@ const MIN_HEADER_BYTES: usize = 8192;
 const MAX_URI_BYTES: usize = 65_534;
 /// The longest time that a time limit may be set to, in milliseconds: a day.
 const MAX_MILLISECONDS: u64 = 86_400_000;
+/// Most bytes of a request's head, and so of a token in it.
+const MAX_HEADER_BYTES: usize = 1024 * 1024;
 /// Largest body that a limit may be set to, in bytes: a document must fit into a row.
 const MAX_BODY_BYTES: usize = 256 * 1024 * 1024;
 /// Least and most bytes of the local cache tier: some entries, and more than any machine has.
@@ -130,7 +132,7 @@ fn server(server: &ServerConfig, found: &mut Problems) {
     found.range("server.max_in_flight_per_tenant", server.max_in_flight_per_tenant, 1, 1_000_000);
     found.range("server.tenant_requests_per_second", server.tenant_requests_per_second, 0, 1_000_000);
     found.range("server.tenant_burst", server.tenant_burst, 1, 1_000_000);
-    found.range("server.max_header_bytes", server.max_header_bytes, MIN_HEADER_BYTES, 1024 * 1024);
+    found.range("server.max_header_bytes", server.max_header_bytes, MIN_HEADER_BYTES, MAX_HEADER_BYTES);
     found.range("server.max_uri_bytes", server.max_uri_bytes, 1, MAX_URI_BYTES.min(server.max_header_bytes));
     found.time("server.header_read_timeout_ms", server.header_read_timeout_ms);
     found.time("server.body_read_timeout_ms", server.body_read_timeout_ms);
@@ -274,15 +276,7 @@ fn auth(auth: &AuthConfig, server: &ServerConfig, found: &mut Problems) {
             refuse("server.metrics_listen", address, found);
         }
     }
-    found.range("auth.leeway_seconds", auth.leeway_seconds, 0, 300);
-    found.range("auth.max_token_bytes", auth.max_token_bytes, 256, server.max_header_bytes);
-    found.range("auth.jwks_refresh_seconds", auth.jwks_refresh_seconds, 1, 86_400);
-    found.range("auth.jwks_stale_seconds", auth.jwks_stale_seconds, auth.jwks_refresh_seconds, 30 * 86_400);
-    found.range("auth.jwks_cooldown_seconds", auth.jwks_cooldown_seconds, 1, 3600);
-    found.range("auth.jwks_timeout_ms", auth.jwks_timeout_ms.0, 1, 60_000);
-    found.range("auth.jwks_max_bytes", auth.jwks_max_bytes, 1024, 16 * 1024 * 1024);
-    found.range("auth.token_cache_entries", auth.token_cache_entries, 1, 10_000_000);
-    found.range("auth.token_cache_seconds", auth.token_cache_seconds, 0, 3600);
+    auth_numbers(auth, server.max_header_bytes, found);
     for (role, permissions) in &auth.roles {
         for permission in permissions.iter().filter(|name| Permission::from_name(name).is_none()) {
             found.add(&format!("auth.roles.{role}"), format!("names {permission:?}, which is no permission"));
@@ -295,6 +289,28 @@ fn auth(auth: &AuthConfig, server: &ServerConfig, found: &mut Problems) {
             }
         }
     }
+}
+
+/// Checks the numbers of `[auth]` by themselves: for whoever has these settings without the others.
+///
+/// # Errors
+/// The first that is out of its bounds, in a sentence that names it.
+pub fn check_auth_numbers(auth: &AuthConfig) -> Result<(), String> {
+    let mut found = Problems::default();
+    auth_numbers(auth, MAX_HEADER_BYTES, &mut found);
+    found.found.into_iter().next().map_or(Ok(()), |problem| Err(problem.message))
+}
+
+fn auth_numbers(auth: &AuthConfig, max_header_bytes: usize, found: &mut Problems) {
+    found.range("auth.leeway_seconds", auth.leeway_seconds, 0, 300);
+    found.range("auth.max_token_bytes", auth.max_token_bytes, 256, max_header_bytes);
+    found.range("auth.jwks_refresh_seconds", auth.jwks_refresh_seconds, 1, 86_400);
+    found.range("auth.jwks_stale_seconds", auth.jwks_stale_seconds, auth.jwks_refresh_seconds, 30 * 86_400);
+    found.range("auth.jwks_cooldown_seconds", auth.jwks_cooldown_seconds, 1, 3600);
+    found.range("auth.jwks_timeout_ms", auth.jwks_timeout_ms.0, 1, 60_000);
+    found.range("auth.jwks_max_bytes", auth.jwks_max_bytes, 1024, 16 * 1024 * 1024);
+    found.range("auth.token_cache_entries", auth.token_cache_entries, 0, 10_000_000);
+    found.range("auth.token_cache_seconds", auth.token_cache_seconds, 0, 3600);
 }
 
 fn secrets(secrets: &SecretsConfig, found: &mut Problems) {
@@ -334,6 +350,7 @@ fn jobs(config: &Config, found: &mut Problems) {
 fn limits(limits: &LimitsConfig, found: &mut Problems) {
     found.range("limits.state_body_bytes", limits.state_body_bytes, 1, MAX_BODY_BYTES);
     found.range("limits.body_bytes", limits.body_bytes, 1, MAX_BODY_BYTES);
+    found.range("limits.patch_steps_per_byte", limits.patch_steps_per_byte, 1, 1_000_000);
     let wait = Duration::from(limits.idempotency_wait_ms).as_millis();
     found.range("limits.idempotency_wait_ms", wait, 0, u128::from(MAX_MILLISECONDS));
 }

@@ -10,7 +10,7 @@ use super::clock::Timestamp;
 use super::document::{self, FaultKind, Kind, MAX_FAULTS};
 use super::id::{UserId, check_id, check_name, check_user_id};
 use super::page::CursorBinding;
-use super::patch::{self, PatchFault, PatchKind};
+use super::patch::{self, PatchFault, PatchKind, PatchLimits};
 use super::patch_reference::{self, Verdict};
 use super::session::SessionInput;
 use super::state::StateDocument;
@@ -18,6 +18,12 @@ use super::variable::{Number, Scope, VariableInput};
 
 /// Far above what a fuzzer sends, and below what a patch of copies could grow to.
 const LIMIT: usize = 1 << 20;
+/// Steps enough for every patch that the fuzzers write.
+const STEPS: u32 = 1_000_000;
+
+fn within(bytes: usize) -> PatchLimits {
+    PatchLimits { bytes, steps_per_byte: STEPS }
+}
 
 /// A tree of a validated document, built with the walkers of `document`.
 fn tree(text: &str) -> Value {
@@ -101,7 +107,7 @@ fn target_and_patch(data: &[u8]) -> Option<(&str, &str)> {
 /// A merge patch does what a merge of trees does, twice is once, and what it does not name keeps its bytes and its order.
 pub(crate) fn merge_patch(data: &[u8]) {
     let Some((target, patch)) = target_and_patch(data) else { return };
-    let Ok(once) = patch::apply(PatchKind::Merge, target, patch, LIMIT) else { return };
+    let Ok(once) = patch::apply(PatchKind::Merge, target, patch, within(LIMIT)) else { return };
     let mut expected = tree(target);
     patch_reference::merge(&mut expected, &tree(patch));
     assert_eq!(tree(&once), expected, "{target} + {patch}");
@@ -110,9 +116,9 @@ pub(crate) fn merge_patch(data: &[u8]) {
         assert!(matches!(fault.kind, FaultKind::TooDeep { .. }), "{fault:?}");
         return;
     }
-    assert_eq!(patch::apply(PatchKind::Merge, &once, patch, LIMIT).as_deref(), Ok(&*once), "twice is not once: {target} + {patch}");
-    assert_eq!(patch::apply(PatchKind::Merge, target, patch, once.len()).as_deref(), Ok(&*once));
-    assert!(patch::apply(PatchKind::Merge, target, patch, once.len() - 1).is_err());
+    assert_eq!(patch::apply(PatchKind::Merge, &once, patch, within(LIMIT)).as_deref(), Ok(&*once), "twice is not once: {target} + {patch}");
+    assert_eq!(patch::apply(PatchKind::Merge, target, patch, within(once.len())).as_deref(), Ok(&*once));
+    assert!(patch::apply(PatchKind::Merge, target, patch, within(once.len() - 1)).is_err());
     merge_keeps(target, patch, &once);
 }
 
@@ -137,8 +143,8 @@ fn merge_keeps(target: &str, patch: &str, result: &str) {
 pub(crate) fn json_patch(data: &[u8]) {
     let Some((target, patch)) = target_and_patch(data) else { return };
     let mut reference = tree(target);
-    let ours = patch::apply(PatchKind::Operations, target, patch, LIMIT);
-    if matches!(ours, Err(PatchFault::TooLarge { .. })) {
+    let ours = patch::apply(PatchKind::Operations, target, patch, within(LIMIT));
+    if matches!(ours, Err(PatchFault::TooLarge { .. } | PatchFault::TooDeep { .. })) {
         return;
     }
     let theirs = patch_reference::operate(&mut reference, &tree(patch));

@@ -207,7 +207,13 @@ impl Operation {
     #[must_use]
     pub fn takes_patch(mut self) -> Self {
         self.accept_patch = Some(ACCEPT_PATCH);
-        self.takes_json().refuses(&[Code::PatchTestFailed, Code::PatchNotApplicable, Code::TooManyElements, Code::InvalidValue])
+        self.takes_json().refuses(&[
+            Code::PatchTestFailed,
+            Code::PatchNotApplicable,
+            Code::PatchTooCostly,
+            Code::TooManyElements,
+            Code::InvalidValue,
+        ])
     }
 
     /// A read of one resource: preconditions, freshness, and a HEAD operation beside it.

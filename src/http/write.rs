@@ -17,7 +17,7 @@ use super::extract::{RequestId, caller, single_header};
 use super::{AppState, body, conditional};
 use crate::deadline;
 use crate::domain::document;
-use crate::domain::patch::PatchKind;
+use crate::domain::patch::{PatchKind, PatchLimits};
 use crate::error::{Code, Error, Result};
 use crate::service::{IdempotencyKey, Patch, WriteRequest};
 
@@ -87,7 +87,7 @@ pub(super) struct Write<B> {
     pub(super) minimal: Option<bool>,
     body: Bytes,
     patch: PatchKind,
-    limit: usize,
+    limits: PatchLimits,
     kind: PhantomData<B>,
 }
 
@@ -133,7 +133,7 @@ impl<B: BodyKind> Write<B> {
     /// What [`document::validate`] finds.
     pub(super) async fn patch(&mut self) -> Result<Patch> {
         let text = self.read(|body| Ok::<Arc<str>, Error>(body.into())).await?;
-        Ok(Patch { kind: self.patch, text, limit: self.limit })
+        Ok(Patch { kind: self.patch, text, limits: self.limits })
     }
 }
 
@@ -161,13 +161,20 @@ impl<B: BodyKind> FromRequest<AppState> for Write<B> {
         let key = idempotency_key(&parts)?;
         let minimal = return_preference(&parts);
         let patch = check_media(B::MEDIA, &parts.headers)?;
-        let limit = B::limit(state);
-        let body = body::read(&parts.headers, incoming, limit, state.config.server.body_read_timeout_ms.into()).await?;
+        let limits = PatchLimits { bytes: B::limit(state), steps_per_byte: state.config.limits.patch_steps_per_byte };
+        let body = body::read(&parts.headers, incoming, limits.bytes, state.config.server.body_read_timeout_ms.into()).await?;
         // The body's time is over; the rest is for what it asks for.
         deadline::bring_forward(Instant::now() + Duration::from(state.config.server.request_timeout_ms));
         let idempotency = key.map(|key| IdempotencyKey { fingerprint: fingerprint(&parts, &body), key: key.to_owned() });
         let request_id = parts.extensions.get::<RequestId>().map_or(Uuid::nil(), |id| id.uuid);
-        Ok(Self { request: WriteRequest { caller, request_id, precondition, idempotency }, minimal, body, patch, limit, kind: PhantomData })
+        Ok(Self {
+            request: WriteRequest { caller, request_id, precondition, idempotency },
+            minimal,
+            body,
+            patch,
+            limits,
+            kind: PhantomData,
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use super::memory::{COMPARE_AND_SET_ATTEMPTS, Calling, Memory, absent, exactly, 
 use super::resource::{Render, Resource};
 use super::{Done, WriteRequest};
 use crate::domain::document;
-use crate::domain::patch::{self, PatchFault, PatchKind};
+use crate::domain::patch::{self, PatchFault, PatchKind, PatchLimits};
 use crate::error::{Code, Error, Result};
 use crate::store::{Outcome, Store, WriteContext};
 
@@ -20,8 +20,8 @@ pub struct Patch {
     pub kind: PatchKind,
     /// Its text.
     pub text: Arc<str>,
-    /// Most bytes that the patched write representation may have.
-    pub limit: usize,
+    /// What the patched write representation may have, and what the patch may cost.
+    pub limits: PatchLimits,
 }
 
 /// A resource that can be patched.
@@ -109,7 +109,7 @@ async fn apply<R: Patchable>(record: &R::Record, patch: &Patch) -> Result<R::Doc
 }
 
 fn apply_to<R: Patchable>(record: &R::Record, target: &str, patch: &Patch) -> Result<R::Document> {
-    let text = patch::apply(patch.kind, target, &patch.text, patch.limit).map_err(refused)?;
+    let text = patch::apply(patch.kind, target, &patch.text, patch.limits).map_err(refused)?;
     // What a patch makes of two valid documents can nest deeper than either.
     let text = document::validate(text.as_bytes())?;
     R::patched(record, patch, text)
@@ -121,6 +121,8 @@ fn refused(fault: PatchFault) -> Error {
         PatchFault::Malformed(faults) => faults.into(),
         PatchFault::TestFailed { .. } => Error::new(Code::PatchTestFailed, detail),
         PatchFault::NotApplicable { .. } => Error::new(Code::PatchNotApplicable, detail),
+        PatchFault::TooDeep { .. } => Error::new(Code::DocumentTooDeep, detail).with_limit(document::MAX_DEPTH as u64),
+        PatchFault::TooCostly { limit } => Error::new(Code::PatchTooCostly, detail).with_limit(limit),
         PatchFault::TooLarge { limit } => Error::new(Code::BodyTooLarge, detail).with_limit(limit as u64),
     }
 }

@@ -22,6 +22,7 @@ on_both_stores!(
     patches_are_replayed,
     a_patch_that_always_comes_too_late_is_a_conflict,
     a_thousand_operations_are_the_most,
+    what_a_patch_may_cost_is_bounded,
 );
 
 const STATE: &str = "/workflows/order/executions/e1/state";
@@ -205,4 +206,34 @@ async fn a_thousand_operations_are_the_most(app: TestApp) {
         let done = ada.operate(path, operations(1000)).send().await.expect(200);
         assert!(done.json()["version"] == 2 && done.text().contains(r#""p":1000"#), "{}", done.text());
     }
+}
+
+/// A small patch on a small document can ask for the product of both, or for levels on levels: neither is done.
+async fn what_a_patch_may_cost_is_bounded(app: TestApp) {
+    let ada = app.admin("acme");
+    let elements = vec!["0"; 300_000].join(",");
+    ada.put(VARIABLE, format!(r#"{{"value":[{elements}]}}"#)).send().await.expect(201);
+    let before = ada.get(VARIABLE).send().await.expect(200);
+    // Each moves all that is behind it, and some copies are made and taken away again.
+    let mut operations = vec![json!({"op": "add", "path": "/value/0", "value": 0})];
+    for _ in 0..333 {
+        operations.push(json!({"op": "copy", "from": "/value", "path": "/description"}));
+        operations.push(json!({"op": "add", "path": "/description/0", "value": 0}));
+        operations.push(json!({"op": "remove", "path": "/description"}));
+    }
+    let refused = ada.operate(VARIABLE, json!(operations).to_string()).send().await.problem(422, "patch_too_costly").json();
+    assert!(refused["limit"].as_u64().is_some_and(|limit| limit > 65_536), "{refused}");
+    assert_eq!(ada.get(VARIABLE).send().await.expect(200).body, before.body);
+
+    // Each copy below itself doubles the levels that recursion would go through.
+    ada.put(SESSION, r#"{"data":[[[[[[[[[[0]]]]]]]]]]}"#).send().await.expect(201);
+    let mut depth = 10;
+    let mut operations = vec![json!({"op": "replace", "path": format!("/data{}", "/0".repeat(depth)), "value": 1})];
+    for _ in 0..13 {
+        operations.push(json!({"op": "copy", "from": "/data", "path": format!("/data{}", "/0".repeat(depth))}));
+        depth *= 2;
+        operations.push(json!({"op": "test", "path": format!("/data{}", "/0".repeat(depth)), "value": 1}));
+    }
+    let refused = ada.operate(SESSION, json!(operations).to_string()).send().await.problem(422, "document_too_deep").json();
+    assert_eq!(refused["limit"], 64, "{refused}");
 }

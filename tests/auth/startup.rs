@@ -128,15 +128,19 @@ async fn roles_and_numbers_are_checked() {
     for change in [
         (|config: &mut AuthConfig| config.leeway_seconds = 301) as fn(&mut AuthConfig),
         |config| config.jwks_refresh_seconds = 0,
+        |config| config.jwks_refresh_seconds = 86_401,
         |config| config.jwks_stale_seconds = 299,
+        |config| config.jwks_stale_seconds = 30 * 86_400 + 1,
         |config| config.jwks_cooldown_seconds = 0,
         |config| config.jwks_timeout_ms = Milliseconds(0),
         |config| config.jwks_max_bytes = 0,
         |config| config.max_token_bytes = 0,
+        |config| config.max_token_bytes = 1_048_577,
+        |config| config.token_cache_entries = 10_000_001,
         |config| config.token_cache_seconds = 3601,
     ] {
         let mut config = with(&[issuer("acme")]);
         change(&mut config);
-        refused(&config, "it may be");
+        refused(&config, "must be between");
     }
 }

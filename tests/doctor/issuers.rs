@@ -26,6 +26,20 @@ async fn an_issuer_without_keys_is_told_apart_by_its_reason() {
     let other = json!({"issuer": "https://sso.example/realms/acme", "jwks_uri": issuer.jwks_url()}).to_string();
     let found = report(Behaviour::Discovery(other)).await;
     found.wrong("issuer acme", &["not of the issuer", "https://sso.example/realms/acme"], "auth.issuers.acme.jwks_url");
+    let silent = json!({"issuer": issuer.issuer(), "token_endpoint": "https://sso.example/token"}).to_string();
+    let found = report(Behaviour::Discovery(silent)).await;
+    found.wrong(
+        "issuer acme",
+        &["discovery document has no member jwks_uri"],
+        "Set auth.issuers.acme.jwks_url to the address of the issuer's key set",
+    );
+    let plain = json!({"issuer": issuer.issuer(), "jwks_uri": "http://sso.example/certs"}).to_string();
+    let found = report(Behaviour::Discovery(plain)).await;
+    found.wrong("issuer acme", &["\"http://sso.example/certs\", is neither https"], "auth.issuers.acme.jwks_url");
+    let large = json!({"keys": [], "padding": "x".repeat(300_000)}).to_string();
+    let found = report(Behaviour::Keys(large.clone())).await;
+    let has = format!("has {} bytes, more than auth.jwks_max_bytes (262144)", large.len());
+    found.wrong("issuer acme", &[&has], "Raise auth.jwks_max_bytes above the size of that answer");
     report(Behaviour::Keys(json!({"keys": []}).to_string())).await.wrong("issuer acme", &["no usable key"], "publish a key for signatures");
     let encryption = json!({"keys": [{"kid": "enc-1", "kty": "RSA", "use": "enc", "n": "AQ", "e": "AQAB"}]}).to_string();
     report(Behaviour::Keys(encryption)).await.wrong("issuer acme", &["enc-1", "its use is not sig"], "publish a key for signatures");
@@ -92,6 +106,51 @@ async fn the_check_that_a_token_fails_is_named() {
     }
     let long = good().claim("groups", "x".repeat(20_000)).build();
     report(&issuer, long).await.wrong("token size", &["more than auth.max_token_bytes (16384)"], "put less into it");
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_listed_is_named_with_the_list() {
+    let issuer = issuer().await;
+    let report = |token: String| {
+        let doctor = Doctor::new().issuer(&issuer).set("AUTH__ISSUERS__ACME__CLIENTS", "console,engine");
+        doctor.argument("--token").argument(token).run()
+    };
+    let good = || issuer.token().realm_roles(&["nworkflow-reader"]);
+    let says = &["the claim azp is \"workflow-ui\", which is not in auth.issuers.acme.clients (\"console\", \"engine\")"];
+    report(good().build()).await.wrong("token client", says, "Add \"workflow-ui\" to auth.issuers.acme.clients");
+    let says = &["the claim client_id is \"other\", which is not in auth.issuers.acme.clients"];
+    report(good().claim("azp", "engine").claim("client_id", "other").build()).await.wrong("token client", says, "Add \"other\"");
+    let says = &["neither azp nor client_id", "auth.issuers.acme.clients"];
+    report(good().without("azp").build()).await.wrong("token client", says, "put the client into the claim azp");
+    report(good().claim("azp", "engine").build()).await.well(&["ok     token client: \"engine\""]);
+}
+
+#[tokio::test]
+async fn settings_without_effect_are_told_and_their_values_not() {
+    let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let report = Doctor::new().set("SECRETS__KEY", key).run().await;
+    report.well(&["note   secrets: secrets.key is set and has no effect", "       -> Keep secrets elsewhere. secrets.key may stay"]);
+    assert!(!report.printed.contains(key));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, key).unwrap();
+    let report = Doctor::new().set("SECRETS__KEY_FILE", file.path().to_str().unwrap()).run().await;
+    report.well(&["note   secrets: secrets.key_file is set and has no effect"]);
+    let report = Doctor::new().set("SECRETS__KEY_COMMAND", "/bin/true").run().await;
+    report.well(&["note   secrets: secrets.key_command is set and has no effect"]);
+    assert!(!Doctor::new().run().await.printed.contains("secrets"));
+}
+
+#[tokio::test]
+async fn each_setting_that_is_missing_has_a_line_below_the_others() {
+    let report = Doctor::new().set("AUTH__ISSUERS__ACME__ISSUER", "https://sso.example/realms/acme").run().await;
+    let lines: Vec<&str> = report.printed.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["WRONG  configuration: auth.issuers.acme.audience is missing", "       auth.issuers.acme.tenant is missing"],
+        "{}",
+        report.printed
+    );
+    assert!(lines[2].starts_with("       -> "), "{}", report.printed);
 }
 
 #[tokio::test]

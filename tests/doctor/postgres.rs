@@ -99,6 +99,57 @@ async fn pending_migrations_are_told_and_not_applied() {
 }
 
 #[tokio::test]
+async fn the_owners_login_is_told_to_stay_the_owners() {
+    let database = TestDatabase::empty().await;
+    let report = Doctor::new().database(database.url(OWNER)).run().await;
+    report.wrong(
+        "postgresql",
+        &["pending migrations", OWNER, "set database.migrate_url to this login, and database.url to a login that owns nothing"],
+        "",
+    );
+    assert!(!report.printed.contains("--app-role"), "{}", report.printed);
+}
+
+#[tokio::test]
+async fn a_grant_that_is_missing_is_named_with_the_statement_that_gives_it() {
+    let database = TestDatabase::migrated().await;
+    let report = || Doctor::new().database(database.url(APP)).run();
+    for (rights, object, says) in [
+        ("UPDATE", "session", "lacks UPDATE on table session. Run `GRANT UPDATE ON \"session\" TO \"test_app\"`"),
+        ("SELECT, DELETE", "variable", "lacks SELECT, DELETE on table variable. Run `GRANT SELECT, DELETE ON \"variable\" TO"),
+        ("SELECT, INSERT, UPDATE, DELETE", "checkpoint", "lacks SELECT, INSERT, UPDATE, DELETE on table checkpoint. Run"),
+        ("USAGE", "SEQUENCE change_log_seq", "lacks USAGE on sequence change_log_seq. Run `GRANT USAGE ON SEQUENCE \"change_log_seq\" TO"),
+        ("SELECT", "_sqlx_migrations", "lacks SELECT on table _sqlx_migrations. Run `GRANT SELECT ON \"_sqlx_migrations\" TO"),
+        ("USAGE", "SCHEMA public", "lacks USAGE on schema public. Run `GRANT USAGE ON SCHEMA \"public\" TO \"test_app\"`"),
+    ] {
+        // What everybody may, the role need not be granted.
+        let from = if object.starts_with("SCHEMA") { format!("{APP}, PUBLIC") } else { APP.to_owned() };
+        database.execute(format!("REVOKE {rights} ON {object} FROM {from}")).await;
+        report().await.wrong("postgresql", &[says, "as the owner of the tables"], "");
+        database.execute(format!("GRANT {rights} ON {object} TO {APP}")).await;
+    }
+    report().await.well(&["ok     postgresql: answers"]);
+    database.execute(format!("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {APP}")).await;
+    report().await.wrong("postgresql", &["has no rights on the tables", "nworkflow-state migrate --app-role test_app"], "");
+}
+
+#[tokio::test]
+async fn parameters_of_the_url_that_nothing_reads_are_told() {
+    let database = TestDatabase::migrated().await;
+    let url = |parameters: &str| format!("{}{parameters}", database.url(APP));
+    let report = Doctor::new().database(url("?ssl_mode=hunter2&options%5Bwork_mem%5D=4MB&application_name=x")).run().await;
+    report.wrong(
+        "postgresql url",
+        &["database.url has the parameter \"ssl_mode\", which nothing reads"],
+        "Remove it from database.url, or correct its name: ",
+    );
+    assert!(!report.printed.contains("hunter2"), "{}", report.printed);
+    let report = Doctor::new().database(url("")).set("DATABASE__MIGRATE_URL", format!("{}?foo=bar", database.url(OWNER))).run().await;
+    report.wrong("postgresql url", &["database.migrate_url has the parameter \"foo\""], "Remove it");
+    Doctor::new().database(url("?sslmode=prefer&options[work_mem]=4MB")).run().await.well(&["ok     postgresql: answers"]);
+}
+
+#[tokio::test]
 async fn commits_that_a_crash_would_lose_are_told() {
     let database = TestDatabase::migrated().await;
     let role = database.role("LOGIN").await;

@@ -6,6 +6,10 @@ Needs NWORKFLOW_TEST_POSTGRES_URL and NWORKFLOW_TEST_REDIS_URL (scripts/with-pos
 
     fuzz STORE: cases=N refused=N 5xx=N violations=N
 
+and another one for what identities see of each other (identities.py):
+
+    fuzz STORE identities: cases=N refused=N 5xx=N violations=N
+
 cases: requests sent. refused: 4xx, and 504 where the request itself lowered the deadline. Fails unless 5xx and violations are 0.
 """
 
@@ -24,9 +28,14 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import identities
+
 HERE = pathlib.Path(__file__).resolve().parent
 # The coverage phase alone sends some hundred requests for each operation: fewer means that the run did not do its work.
 LEAST_CASES = 2000
+# Requests of the owner, each with two of the others. A run that is cut off by the time does not fail for that, but for what it did not try.
+PROBE_STEPS = 800
+PROBE_SECONDS = 120
 
 
 def free_port():
@@ -52,7 +61,13 @@ class Server:
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([binary, "dev", *settings], stdout=log, stderr=subprocess.STDOUT)
         self.wait()
-        self.token = subprocess.run([binary, "token", "--data-dir", str(data)], check=True, capture_output=True, text=True).stdout.strip()
+        self.binary, self.data = binary, data
+        self.token = self.make_token()
+
+    def make_token(self, **options):
+        options = [part for name, values in options.items() for value in values.split() for part in (f"--{name}", value)]
+        command = [self.binary, "token", "--data-dir", str(self.data), *options]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def wait(self):
         for _ in range(300):
@@ -79,6 +94,11 @@ class Server:
 
 def fuzz(store, binary, program, folder, options):
     server = Server(binary, folder, store)
+    try:
+        apart = probe(store, server, options)
+    except BaseException:
+        server.stop()
+        raise
     counts, report, output = folder / f"{store}-counts.json", folder / f"{store}.json", folder / f"{store}.txt"
     command = [program, "--config-file", str(HERE / "schemathesis.toml"), "run", f"{server.base}/openapi.json", "--checks", "all"]
     command += ["--seed", str(options.seed), "--max-examples", str(options.examples)]
@@ -95,7 +115,26 @@ def fuzz(store, binary, program, folder, options):
             status = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, cwd=HERE, env=environment).returncode
     finally:
         lived = server.stop()
-    return verdict(store, status, lived, counts, report, output, server.log, 1 if options.minutes else LEAST_CASES)
+    return verdict(store, status, lived, counts, report, output, server.log, 1 if options.minutes else LEAST_CASES) and apart
+
+
+def probe(store, server, options):
+    """Several identities on the same server, before schemathesis: what it leaves there would only be in the way."""
+    tokens = {
+        "owner": server.make_token(tenant="fuzz-first", subject="fuzz-owner", role="nworkflow-writer variables.global:write cache:clear stats:read"),
+        "stranger": server.make_token(tenant="fuzz-second", subject="fuzz-stranger", role="nworkflow-admin"),
+        "colleague": server.make_token(tenant="fuzz-first", subject="fuzz-colleague", role="nworkflow-writer"),
+        "viewer": server.make_token(tenant="fuzz-first", subject="fuzz-viewer", role="nworkflow-reader"),
+    }
+    long = options.minutes > 0
+    probe = identities.Probe(server.base, tokens, options.seed).go(10**9 if long else PROBE_STEPS, options.minutes * 12 if long else PROBE_SECONDS, time.monotonic)
+    for violation in probe.violations[:20]:
+        print(f"fuzz {store} identities: {violation}")
+    answers = ", ".join(f"{count} x {answer}" for answer, count in sorted(probe.answered.items()))
+    print(f"fuzz {store} identities: answers: {answers}")
+    counts = probe.counts
+    print(f"fuzz {store} identities: cases={counts['cases']} refused={counts['refused']} 5xx={counts['server_errors']} violations={len(probe.violations)}", flush=True)
+    return not probe.violations
 
 
 def verdict(store, status, lived, counts, report, output, log, least):

@@ -7,7 +7,7 @@ use std::path::Path;
 use nworkflow_state::app::{OpenApiVersion, openapi_document};
 use serde_json::Value;
 
-use super::compatibility::breaking_changes;
+use super::compatibility::{added_parameters, breaking_changes};
 
 fn read(file: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/released").join(file);
@@ -101,6 +101,28 @@ fn corrections_are_about_what_was_never_so() {
                 }
             }
         }
+    }
+}
+
+/// New parameters that someone accepted in spite of the callers of generated methods: one in a line, lines with `#` are words.
+const ACCEPTED: &str = "openapi/released/accepted-parameters.txt";
+
+#[test]
+fn new_parameters_change_generated_arguments_and_are_accepted_by_name() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(ACCEPTED);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{ACCEPTED}: {error}"));
+    let accepted: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    for (released, current) in documents() {
+        let added = added_parameters(&released, &current);
+        let missing: Vec<&String> = added.iter().filter(|added| !accepted.contains(&added.as_str())).collect();
+        let stale: Vec<&&str> = accepted.iter().filter(|accepted| added.iter().all(|added| added != **accepted)).collect();
+        assert!(
+            missing.is_empty(),
+            "changes generated positional arguments: a call of the Java client of version {} does not compile any more. Do without, or write these \
+             lines into {ACCEPTED} and say so in the changelog: {missing:#?}",
+            released["info"]["version"]
+        );
+        assert!(stale.is_empty(), "{ACCEPTED} has lines without such a new parameter: {stale:#?}");
     }
 }
 

@@ -92,6 +92,18 @@ fn advice(failure: &str, name: &str) -> String {
              it by another name, set auth.issuers.{name}.jwks_url too."
         );
     }
+    if says(&["auth.jwks_max_bytes"]) {
+        return format!(
+            "Raise auth.jwks_max_bytes above the size of that answer, if it is the issuer's: retired keys that it still publishes make it \
+             large. If it is not, correct auth.issuers.{name}.issuer or .jwks_url."
+        );
+    }
+    if says(&["jwks_uri"]) {
+        return format!(
+            "Set auth.issuers.{name}.jwks_url to the address of the issuer's key set (Keycloak: the issuer, then /protocol/openid-connect/certs), or have the \
+             issuer name it in jwks_uri, with https."
+        );
+    }
     if says(&["no usable key"]) {
         return "Have the issuer publish a key for signatures with RS256, PS256, ES256, ES384 or EdDSA; keys for encryption, secret ones and those \
                 without an id do not count."

@@ -23,13 +23,18 @@ pub(super) async fn examine(config: &Config) -> Vec<Diagnosis> {
         }
         return vec![open(config.clone(), EMBEDDED, "answers, and its schema is current").await];
     }
+    let unread = postgres::unread_parameters(&config.database);
     let mut config = config.clone();
     // With the owner's URL the store would migrate.
     config.database.migrate_url = Secret::default();
     let mut found = match postgres::examine(&config.database).await {
         Ok(found) => found,
-        Err(error) => return vec![failed(POSTGRESQL, &StartError::Postgres(error))],
+        Err(error) => {
+            let failed = failed(POSTGRESQL, &StartError::Postgres(error));
+            return std::iter::once(failed).chain(unread).collect();
+        }
     };
+    found.extend(unread);
     // On a shared connection the rest would fail for reasons that are none of its own.
     if found.iter().all(|one| one.verdict != Verdict::Wrong || one.subject != "postgresql pooler") {
         let fine = "answers, its schema is current, and the server's role is bound by row level security";

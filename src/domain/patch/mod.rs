@@ -4,14 +4,17 @@
 //! Patch and document have been validated before. The result has not: it may nest deeper than allowed.
 
 mod equal;
+mod members;
 mod operations;
 mod tree;
+mod work;
 
-use super::document::{self, Fault, FaultKind, Kind};
+use super::document::{self, Fault, FaultKind, Kind, MAX_DEPTH};
 
 pub use operations::MAX_OPERATIONS;
 
 use tree::Node;
+use work::{Spent, Work};
 
 /// How a patch is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,18 @@ pub enum PatchFault {
         /// Why, in words.
         reason: &'static str,
     },
+    /// It leads, or heaps up values, deeper than documents nest.
+    #[error("operation {index}: it leads deeper than {MAX_DEPTH} levels")]
+    TooDeep {
+        /// Which operation.
+        index: usize,
+    },
+    /// It takes more work than a patch of this size may.
+    #[error("it takes more than {limit} steps (members and elements that are looked at or moved, bytes that are read)")]
+    TooCostly {
+        /// Steps allowed.
+        limit: u64,
+    },
     /// The result would be larger than allowed.
     #[error("the result is larger than {limit} bytes")]
     TooLarge {
@@ -50,18 +65,35 @@ pub enum PatchFault {
     },
 }
 
-/// Applies a validated patch to a validated document. The result has at most `limit` bytes.
+/// What a patch may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PatchLimits {
+    /// Most bytes of the result.
+    pub bytes: usize,
+    /// Most steps for each byte of document and patch. A step is a member or an element that is looked at, or eight bytes that are read.
+    pub steps_per_byte: u32,
+}
+
+/// Applies a validated patch to a validated document, within the limits.
 ///
 /// # Errors
 /// See [`PatchFault`]; the document is then what it was.
-pub fn apply(kind: PatchKind, target: &str, patch: &str, limit: usize) -> Result<String, PatchFault> {
+pub fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits) -> Result<String, PatchFault> {
+    let mut work = Work::new(target.len().saturating_add(patch.len()), limits.steps_per_byte);
+    apply_within(kind, target, patch, limits.bytes, &mut work)
+}
+
+fn apply_within(kind: PatchKind, target: &str, patch: &str, limit: usize, work: &mut Work) -> Result<String, PatchFault> {
     let mut root = Node::Raw(target);
+    let total = work.limit();
+    let spent = |Spent| PatchFault::TooCostly { limit: total };
     match kind {
-        PatchKind::Merge => tree::merge(&mut root, patch),
-        PatchKind::Operations => operations::apply(&mut root, patch, limit)?,
+        PatchKind::Merge => tree::merge(&mut root, patch, work).map_err(spent)?,
+        PatchKind::Operations => operations::apply(&mut root, patch, limit, work)?,
     }
-    let result = root.into_text();
-    if result.len() > limit { Err(PatchFault::TooLarge { limit }) } else { Ok(result) }
+    // Before it is written.
+    let bytes = root.extent(work).map_err(spent)?.bytes;
+    if bytes > limit { Err(PatchFault::TooLarge { limit }) } else { Ok(root.into_text(bytes)) }
 }
 
 /// Whether a validated patch names a member of the top object, other than to test or copy it.
@@ -81,12 +113,84 @@ fn malformed(pointer: String, kind: FaultKind) -> PatchFault {
 mod tests {
     use super::*;
 
+    fn within(bytes: usize) -> PatchLimits {
+        PatchLimits { bytes, steps_per_byte: 2 }
+    }
+
     fn merge(target: &str, patch: &str) -> String {
-        apply(PatchKind::Merge, target, patch, 10_000).unwrap()
+        apply(PatchKind::Merge, target, patch, within(10_000)).unwrap()
     }
 
     fn operate(target: &str, patch: &str) -> Result<String, PatchFault> {
-        apply(PatchKind::Operations, target, patch, 10_000)
+        apply(PatchKind::Operations, target, patch, within(10_000))
+    }
+
+    /// The steps of a patch that has as many as it wants, and what came of it.
+    fn steps(kind: PatchKind, target: &str, patch: &str) -> (u64, Result<String, PatchFault>) {
+        let mut work = Work::new(usize::MAX, u32::MAX);
+        let result = apply_within(kind, target, patch, 64 << 20, &mut work);
+        (work.limit() - work.left(), result)
+    }
+
+    /// An object of so many small members, and the patch of 1000 operations that `operation` makes.
+    fn wide(members: usize) -> String {
+        format!("{{{}}}", (0..members).map(|number| format!("\"m{number}\":0")).collect::<Vec<_>>().join(","))
+    }
+
+    fn thousand(operation: impl Fn(usize) -> String) -> String {
+        format!("[{}]", (0..1000).map(operation).collect::<Vec<_>>().join(","))
+    }
+
+    /// Each operation alone would go through all members or elements: a thousand of them do it a few times only.
+    #[test]
+    fn the_work_of_many_operations_grows_with_the_sizes_and_not_with_their_product() {
+        type Make = fn(usize) -> String;
+        let last = 99_999;
+        let cases: [(&str, Make); 6] = [
+            ("replace", |n| format!(r#"{{"op":"replace","path":"/m{}","value":1}}"#, 99_999 - n)),
+            ("remove", |n| format!(r#"{{"op":"remove","path":"/m{n}"}}"#)),
+            ("add", |n| format!(r#"{{"op":"add","path":"/new{n}","value":1}}"#)),
+            ("test", |n| format!(r#"{{"op":"test","path":"/m{n}","value":0}}"#)),
+            ("move", |n| format!(r#"{{"op":"move","from":"/m{n}","path":"/moved{n}"}}"#)),
+            ("copy", |n| format!(r#"{{"op":"copy","from":"/m{n}","path":"/copy{n}"}}"#)),
+        ];
+        let target = wide(last + 1);
+        for (name, make) in cases {
+            let patch = thousand(make);
+            let (steps, result) = steps(PatchKind::Operations, &target, &patch);
+            assert!(result.is_ok(), "{name}");
+            let bytes = (target.len() + patch.len()) as u64;
+            assert!(steps < bytes, "{name} took {steps} steps for {bytes} bytes");
+            // As much as is allowed by default, and so let through.
+            assert_eq!(apply(PatchKind::Operations, &target, &patch, within(64 << 20)), result, "{name}");
+        }
+        let patch = wide(last + 2);
+        let (steps, result) = steps(PatchKind::Merge, &target, &patch);
+        assert!(result.is_ok() && steps < (target.len() + patch.len()) as u64, "merge took {steps} steps");
+    }
+
+    #[test]
+    fn a_patch_that_would_cost_the_product_is_refused_after_the_steps_of_its_size() {
+        let target = format!(r#"{{"a":{}}}"#, wide(100_000));
+        let array = format!("[{}]", vec!["0"; 500_000].join(","));
+        // Copies of all members that are removed again, comparisons of the whole, and elements that move all others.
+        let copies = thousand(|n| match n % 3 {
+            0 => r#"{"op":"copy","from":"/a","path":"/b"}"#.to_owned(),
+            1 => r#"{"op":"add","path":"/b/x","value":0}"#.to_owned(),
+            _ => r#"{"op":"remove","path":"/b"}"#.to_owned(),
+        });
+        let tests = thousand(|_| format!(r#"{{"op":"test","path":"/a","value":{}}}"#, wide(1)));
+        let inserts = thousand(|_| r#"{"op":"add","path":"/0","value":0}"#.to_owned());
+        for (name, target, patch) in [("copies", &target, copies), ("inserts", &array, inserts)] {
+            let (steps, result) = steps(PatchKind::Operations, target, &patch);
+            let bytes = (target.len() + patch.len()) as u64;
+            assert!(result.is_ok() && steps > 2 * bytes + 65_536, "{name} took {steps} steps for {bytes} bytes");
+            let limit = 2 * bytes + 65_536;
+            assert_eq!(apply(PatchKind::Operations, target, &patch, within(64 << 20)), Err(PatchFault::TooCostly { limit }), "{name}");
+            let generous = PatchLimits { bytes: 64 << 20, steps_per_byte: 1000 };
+            assert!(apply(PatchKind::Operations, target, &patch, generous).is_ok(), "{name}");
+        }
+        assert!(matches!(apply(PatchKind::Operations, &target, &tests, within(64 << 20)), Err(PatchFault::TestFailed { index: 0 })));
     }
 
     #[test]
@@ -221,7 +325,7 @@ mod tests {
         let patch = object(&named, |number| if number % 3 == 1 { "null".into() } else { format!("[{number}]") });
         let left: Vec<usize> = (0..101_000).filter(|number| number % 3 == 2 || (number % 3 == 0 && *number < 100_000)).collect();
         let expected = object(&left, |number| if number % 3 == 2 { format!("[{number}]") } else { number.to_string() });
-        assert_eq!(apply(PatchKind::Merge, &target, &patch, 10_000_000).as_deref(), Ok(&*expected));
+        assert_eq!(apply(PatchKind::Merge, &target, &patch, within(10_000_000)).as_deref(), Ok(&*expected));
     }
 
     #[test]
@@ -239,7 +343,39 @@ mod tests {
     fn copies_do_not_explode() {
         let doubling = format!(r#"[{}]"#, vec![r#"{"op":"copy","from":"/a","path":"/a/-"}"#; 60].join(","));
         assert_eq!(operate(r#"{"a":["xxxxxxxx"]}"#, &doubling), Err(PatchFault::TooLarge { limit: 10_000 }));
-        assert_eq!(apply(PatchKind::Merge, "{}", r#"{"a":"0123456789"}"#, 10), Err(PatchFault::TooLarge { limit: 10 }));
+        assert_eq!(apply(PatchKind::Merge, "{}", r#"{"a":"0123456789"}"#, within(10)), Err(PatchFault::TooLarge { limit: 10 }));
+    }
+
+    /// Recursion goes through what is opened: without a bound a patch ends the process by the end of its stack.
+    #[test]
+    fn copies_and_moves_do_not_heap_up_levels() {
+        let deep = |levels: usize| format!("/a{}", "/0".repeat(levels));
+        let opened = format!(r#"{{"op":"add","path":"{}","value":0}}"#, deep(32));
+        let nest = |operation: &str| {
+            let target = format!(r#"{{"a":{}{}}}"#, "[".repeat(32), "]".repeat(32));
+            let path = deep(32);
+            operate(
+                &target,
+                &format!(
+                    r#"[{opened},{{"op":"{operation}","path":"{path}"{}}}]"#,
+                    if operation == "copy" { r#","from":"/a""# } else { "" }
+                ),
+            )
+        };
+        assert_eq!(nest("copy"), Err(PatchFault::TooDeep { index: 1 }));
+        // A hundred times below itself: each level of the one before is opened by then.
+        let mut operations = vec![r#"{"op":"add","path":"/b","value":[[[[[[[[[[0]]]]]]]]]]}"#.to_owned()];
+        for _ in 0..100 {
+            operations.push(format!(r#"{{"op":"add","path":"/c","value":{}0{}}}"#, "[".repeat(10), "]".repeat(10)));
+            operations.push(format!(r#"{{"op":"move","from":"/b","path":"/c{}"}}"#, "/0".repeat(10)));
+            operations.push(r#"{"op":"move","from":"/c","path":"/b"}"#.to_owned());
+        }
+        let patch = format!("[{}]", operations.join(","));
+        assert!(matches!(operate("{}", &patch), Err(PatchFault::TooDeep { .. })));
+        let long = format!(r#"[{{"op":"test","path":"{}","value":0}}]"#, "/0".repeat(MAX_DEPTH + 1));
+        assert_eq!(operate("{}", &long), Err(PatchFault::TooDeep { index: 0 }));
+        let far = format!(r#"[{{"op":"test","path":"{}","value":0}}]"#, "/0".repeat(MAX_DEPTH));
+        assert!(matches!(operate("{}", &far), Err(PatchFault::NotApplicable { index: 0, .. })));
     }
 
     #[test]

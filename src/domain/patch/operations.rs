@@ -1,9 +1,10 @@
 //! The operations of JSON Patch (RFC 6902) and the pointers in them (RFC 6901).
 
 use super::equal::equal;
-use super::tree::{Node, position, set};
+use super::tree::{Extent, Node};
+use super::work::{Spent, Work};
 use super::{PatchFault, malformed};
-use crate::domain::document::{self, FaultKind, Kind, Object};
+use crate::domain::document::{self, FaultKind, Kind, MAX_DEPTH, Object};
 
 /// Most operations in one patch.
 pub const MAX_OPERATIONS: usize = 1000;
@@ -23,58 +24,147 @@ type Pointer = Result<Vec<String>, &'static str>;
 
 const NOWHERE: &str = "the path points nowhere";
 
+/// Why an operation is not applied.
+enum Refusal {
+    NotApplicable(&'static str),
+    TestFailed,
+    TooLarge,
+    TooDeep,
+    Spent,
+}
+
+impl From<&'static str> for Refusal {
+    fn from(reason: &'static str) -> Self {
+        Self::NotApplicable(reason)
+    }
+}
+
+impl From<Spent> for Refusal {
+    fn from(_: Spent) -> Self {
+        Self::Spent
+    }
+}
+
 /// Applies the operations in their order.
-pub(super) fn apply<'a>(root: &mut Node<'a>, patch: &'a str, limit: usize) -> Result<(), PatchFault> {
+pub(super) fn apply<'a>(root: &mut Node<'a>, patch: &'a str, limit: usize, work: &mut Work) -> Result<(), PatchFault> {
     let operations = read(patch)?;
-    let mut size = root.len();
+    let total = work.limit();
+    let bytes = root.extent(work).map_err(|Spent| PatchFault::TooCostly { limit: total })?.bytes;
+    let mut size = Size { bytes, limit };
     for (index, operation) in operations.into_iter().enumerate() {
-        let not_applicable = |reason| PatchFault::NotApplicable { index, reason };
-        match operation {
-            Operation::Add(path, value) => {
-                size += value.len();
-                add(root, &path.map_err(not_applicable)?, Node::Raw(value)).map_err(not_applicable)?;
-            }
-            Operation::Remove(path) => drop(remove(root, &path.map_err(not_applicable)?).map_err(not_applicable)?),
-            Operation::Replace(path, value) => {
-                size += value.len();
-                *find(root, &path.map_err(not_applicable)?).ok_or_else(|| not_applicable(NOWHERE))? = Node::Raw(value);
-            }
-            Operation::Move(from, path) => {
-                let (from, path) = (from.map_err(not_applicable)?, path.map_err(not_applicable)?);
-                if path.len() > from.len() && path.starts_with(&from) {
-                    return Err(not_applicable("a value cannot be moved into itself"));
-                }
-                let value = remove_any(root, &from).map_err(not_applicable)?;
-                add(root, &path, value).map_err(not_applicable)?;
-            }
-            Operation::Copy(from, path) => {
-                let value = find(root, &from.map_err(not_applicable)?).ok_or_else(|| not_applicable(NOWHERE))?;
-                // Counted before the copy is made: copies of copies double each time.
-                size += value.len();
-                if size > limit {
-                    return Err(PatchFault::TooLarge { limit });
-                }
-                let value = value.clone();
-                add(root, &path.map_err(not_applicable)?, value).map_err(not_applicable)?;
-            }
-            Operation::Test(path, value) => {
-                let found = find(root, &path.map_err(not_applicable)?).ok_or_else(|| not_applicable(NOWHERE))?;
-                let mut text = String::new();
-                found.write(&mut text);
-                if !equal(&text, value) {
-                    return Err(PatchFault::TestFailed { index });
-                }
-            }
-        }
-        if size > limit {
-            // What was replaced and removed has been counted as if it were still there.
-            size = root.len();
-            if size > limit {
-                return Err(PatchFault::TooLarge { limit });
-            }
-        }
+        apply_one(root, operation, &mut size, work).map_err(|refusal| match refusal {
+            Refusal::NotApplicable(reason) => PatchFault::NotApplicable { index, reason },
+            Refusal::TestFailed => PatchFault::TestFailed { index },
+            Refusal::TooLarge => PatchFault::TooLarge { limit },
+            Refusal::TooDeep => PatchFault::TooDeep { index },
+            Refusal::Spent => PatchFault::TooCostly { limit: total },
+        })?;
     }
     Ok(())
+}
+
+/// The size of the document while it is patched. Never less than it is, but for some bytes of names and commas.
+struct Size {
+    bytes: usize,
+    limit: usize,
+}
+
+impl Size {
+    fn count(&mut self, root: &Node<'_>, work: &mut Work) -> Result<(), Spent> {
+        self.bytes = root.extent(work)?.bytes;
+        Ok(())
+    }
+
+    /// Something so large comes into the document.
+    fn grow(&mut self, bytes: usize, root: &Node<'_>, work: &mut Work) -> Result<(), Refusal> {
+        if self.bytes.saturating_add(bytes) > self.limit {
+            self.count(root, work)?;
+            if self.bytes.saturating_add(bytes) > self.limit {
+                return Err(Refusal::TooLarge);
+            }
+        }
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// This went.
+    fn shrink(&mut self, gone: Option<&Node<'_>>, work: &mut Work) -> Result<(), Spent> {
+        if let Some(gone) = gone {
+            self.bytes = self.bytes.saturating_sub(gone.extent(work)?.bytes);
+        }
+        Ok(())
+    }
+}
+
+fn apply_one<'a>(root: &mut Node<'a>, operation: Operation<'a>, size: &mut Size, work: &mut Work) -> Result<(), Refusal> {
+    match operation {
+        Operation::Add(path, value) => {
+            let gone = add(root, &shallow(path)?, Node::Raw(value), work)?;
+            size.shrink(gone.as_ref(), work)?;
+            grown(root, value.len(), size, work)
+        }
+        Operation::Remove(path) => {
+            let gone = remove(root, &shallow(path)?, work)?;
+            Ok(size.shrink(Some(&gone), work)?)
+        }
+        Operation::Replace(path, value) => {
+            let found = find(root, &shallow(path)?, work)?.ok_or(NOWHERE)?;
+            let gone = std::mem::replace(found, Node::Raw(value));
+            size.shrink(Some(&gone), work)?;
+            grown(root, value.len(), size, work)
+        }
+        Operation::Move(from, path) => {
+            let (from, path) = (shallow(from)?, shallow(path)?);
+            if path.len() > from.len() && path.starts_with(&from) {
+                return Err("a value cannot be moved into itself".into());
+            }
+            if from.is_empty() {
+                // A move of the whole document leads onto itself: anything else is inside of it.
+                return Ok(());
+            }
+            let value = remove(root, &from, work)?;
+            fits_below(&path, value.extent(work)?)?;
+            let gone = add(root, &path, value, work)?;
+            Ok(size.shrink(gone.as_ref(), work)?)
+        }
+        Operation::Copy(from, path) => {
+            let (from, path) = (shallow(from)?, shallow(path)?);
+            let extent = find(root, &from, work)?.ok_or(NOWHERE)?.extent(work)?;
+            // Before the copy is made: copies of copies double each time.
+            fits_below(&path, extent)?;
+            size.grow(extent.bytes, root, work)?;
+            let copy = find(root, &from, work)?.ok_or(NOWHERE)?.clone();
+            let gone = add(root, &path, copy, work)?;
+            Ok(size.shrink(gone.as_ref(), work)?)
+        }
+        Operation::Test(path, value) => {
+            let found = find(root, &shallow(path)?, work)?.ok_or(NOWHERE)?;
+            let bytes = found.extent(work)?.bytes;
+            work.read(bytes.saturating_add(value.len()))?;
+            if equal(&found.text(bytes), value) { Ok(()) } else { Err(Refusal::TestFailed) }
+        }
+    }
+}
+
+/// A pointer that does not lead deeper than documents nest. What is opened on the way is gone through by recursion.
+fn shallow(path: Pointer) -> Result<Vec<String>, Refusal> {
+    let path = path?;
+    if path.len() > MAX_DEPTH { Err(Refusal::TooDeep) } else { Ok(path) }
+}
+
+/// Refuses to hang what was opened below a path where both together are deeper than documents nest: moves and copies could heap up
+/// thousands of levels otherwise.
+fn fits_below(path: &[String], extent: Extent) -> Result<(), Refusal> {
+    if path.len() + extent.height > MAX_DEPTH { Err(Refusal::TooDeep) } else { Ok(()) }
+}
+
+/// A value came into the document, which has it already.
+fn grown(root: &Node<'_>, bytes: usize, size: &mut Size, work: &mut Work) -> Result<(), Refusal> {
+    size.bytes = size.bytes.saturating_add(bytes);
+    if size.bytes > size.limit {
+        size.count(root, work)?;
+    }
+    if size.bytes > size.limit { Err(Refusal::TooLarge) } else { Ok(()) }
 }
 
 /// Whether an operation other than `test` goes to, or takes away, a member of the top object.
@@ -150,51 +240,49 @@ fn index(segment: &str) -> Option<usize> {
     if canonical && segment.bytes().all(|byte| byte.is_ascii_digit()) { segment.parse().ok() } else { None }
 }
 
-fn find<'n, 'a>(root: &'n mut Node<'a>, path: &[String]) -> Option<&'n mut Node<'a>> {
-    path.iter().try_fold(root, |node, segment| {
-        if node.members().is_some() {
-            let members = node.members()?;
-            let place = position(members, segment)?;
-            members.get_mut(place).map(|member| &mut member.value)
+fn find<'n, 'a>(root: &'n mut Node<'a>, path: &[String], work: &mut Work) -> Result<Option<&'n mut Node<'a>>, Spent> {
+    let mut node = root;
+    for segment in path {
+        work.steps(1)?;
+        let next = if node.members(work)?.is_some() {
+            let Some(members) = node.members(work)? else { return Ok(None) };
+            members.find(segment, work)?.and_then(|place| members.value(place))
         } else {
-            node.elements()?.get_mut(index(segment)?)
-        }
-    })
+            node.elements(work)?.zip(index(segment)).and_then(|(elements, place)| elements.get_mut(place))
+        };
+        let Some(next) = next else { return Ok(None) };
+        node = next;
+    }
+    Ok(Some(node))
 }
 
-fn add<'a>(root: &mut Node<'a>, path: &[String], value: Node<'a>) -> Result<(), &'static str> {
+/// Adds a value. Answers the one that it replaces.
+fn add<'a>(root: &mut Node<'a>, path: &[String], value: Node<'a>, work: &mut Work) -> Result<Option<Node<'a>>, Refusal> {
     let Some((last, parents)) = path.split_last() else {
-        *root = value;
-        return Ok(());
+        return Ok(Some(std::mem::replace(root, value)));
     };
-    let parent = find(root, parents).ok_or(NOWHERE)?;
-    if let Some(members) = parent.members() {
-        set(members, last, value);
-        return Ok(());
+    let parent = find(root, parents, work)?.ok_or(NOWHERE)?;
+    if let Some(members) = parent.members(work)? {
+        return Ok(members.set(last, value, work)?);
     }
-    let elements = parent.elements().ok_or("the path leads into a value that is neither object nor array")?;
+    let elements = parent.elements(work)?.ok_or("the path leads into a value that is neither object nor array")?;
     let place = if last == "-" { elements.len() } else { index(last).ok_or("the path does not name an element of the array")? };
-    if place > elements.len() {
-        return Err("the path is behind the array's end");
-    }
+    let behind = elements.len().checked_sub(place).ok_or("the path is behind the array's end")?;
+    work.shift(behind)?;
     elements.insert(place, value);
-    Ok(())
+    Ok(None)
 }
 
 /// Removes a value that is not the whole document.
-fn remove<'a>(root: &mut Node<'a>, path: &[String]) -> Result<Node<'a>, &'static str> {
+fn remove<'a>(root: &mut Node<'a>, path: &[String], work: &mut Work) -> Result<Node<'a>, Refusal> {
     let (last, parents) = path.split_last().ok_or("the whole document cannot be removed")?;
-    let parent = find(root, parents).ok_or(NOWHERE)?;
-    if let Some(members) = parent.members() {
-        let place = position(members, last).ok_or(NOWHERE)?;
-        return Ok(members.remove(place).value);
+    let parent = find(root, parents, work)?.ok_or(NOWHERE)?;
+    if let Some(members) = parent.members(work)? {
+        let place = members.find(last, work)?.ok_or(NOWHERE)?;
+        return Ok(members.remove(place).ok_or(NOWHERE)?);
     }
-    let elements = parent.elements().ok_or(NOWHERE)?;
+    let elements = parent.elements(work)?.ok_or(NOWHERE)?;
     let place = index(last).filter(|place| *place < elements.len()).ok_or(NOWHERE)?;
+    work.shift(elements.len() - place)?;
     Ok(elements.remove(place))
-}
-
-/// Removes a value; the whole document is taken and left in place, as only a move onto itself may do.
-fn remove_any<'a>(root: &mut Node<'a>, path: &[String]) -> Result<Node<'a>, &'static str> {
-    if path.is_empty() { Ok(root.clone()) } else { remove(root, path) }
 }

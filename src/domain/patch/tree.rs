@@ -1,72 +1,90 @@
 //! A document of which only the opened containers are a tree.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 
-use crate::domain::document::{self, Kind, quote};
-
-/// Up to this many members are searched one by one.
-const LINEAR_MEMBERS: usize = 16;
+use super::members::Members;
+use super::work::{Spent, Work};
+use crate::domain::document::{self, Kind};
 
 /// A value: its bytes, or a container that was opened to change it.
 #[derive(Debug, Clone)]
 pub(super) enum Node<'a> {
     Raw(&'a str),
-    Object(Vec<Member<'a>>),
+    Object(Box<Members<'a>>),
     Array(Vec<Node<'a>>),
 }
 
-/// A member of an opened object. `raw` is its name as it was written, quotes and escapes included.
-#[derive(Debug, Clone)]
-pub(super) struct Member<'a> {
-    raw: Cow<'a, str>,
-    pub(super) value: Node<'a>,
+/// How large a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Bytes of its text.
+    pub(super) bytes: usize,
+    /// Levels of containers that were opened: what recursion goes through.
+    pub(super) height: usize,
 }
 
 impl<'a> Node<'a> {
     /// The members, when this is an object; opens it.
-    pub(super) fn members(&mut self) -> Option<&mut Vec<Member<'a>>> {
+    pub(super) fn members(&mut self, work: &mut Work) -> Result<Option<&mut Members<'a>>, Spent> {
         if let Node::Raw(raw) = *self
             && document::kind(raw) == Kind::Object
         {
-            let members = document::raw_members(raw).map(|(name, value)| Member { raw: Cow::Borrowed(name), value: Node::Raw(value) });
-            *self = Node::Object(members.collect());
+            work.read(raw.len())?;
+            *self = Node::Object(Box::new(Members::read(raw)));
         }
-        match self {
+        Ok(match self {
             Node::Object(members) => Some(members),
             _ => None,
-        }
+        })
     }
 
     /// The elements, when this is an array; opens it.
-    pub(super) fn elements(&mut self) -> Option<&mut Vec<Node<'a>>> {
+    pub(super) fn elements(&mut self, work: &mut Work) -> Result<Option<&mut Vec<Node<'a>>>, Spent> {
         if let Node::Raw(raw) = *self
             && document::kind(raw) == Kind::Array
         {
+            work.read(raw.len())?;
             *self = Node::Array(document::elements(raw).map(Node::Raw).collect());
         }
-        match self {
+        Ok(match self {
             Node::Array(elements) => Some(elements),
             _ => None,
-        }
+        })
     }
 
-    /// Bytes of the text.
-    pub(super) fn len(&self) -> usize {
+    /// How large it is. Takes a step for each value in a container that was opened.
+    pub(super) fn extent(&self, work: &mut Work) -> Result<Extent, Spent> {
+        let mut extent = Extent { bytes: 1, height: 1 };
+        let mut add = |name: usize, value: &Self, work: &mut Work| {
+            let inner = value.extent(work)?;
+            // One byte behind each but the last, and the brackets.
+            extent.bytes = extent.bytes.saturating_add(name + inner.bytes + 1);
+            extent.height = extent.height.max(inner.height + 1);
+            Ok(())
+        };
         match self {
-            Node::Raw(raw) => raw.len(),
-            Node::Object(members) => 2 + members.iter().map(|member| member.raw.len() + member.value.len() + 2).sum::<usize>(),
-            Node::Array(elements) => 2 + elements.iter().map(|element| element.len() + 1).sum::<usize>(),
+            Node::Raw(raw) => return Ok(Extent { bytes: raw.len(), height: 0 }),
+            Node::Object(members) => {
+                work.steps(members.places())?;
+                members.iter().try_for_each(|member| add(member.raw.len() + 1, &member.value, work))?;
+            }
+            Node::Array(elements) => {
+                work.steps(elements.len())?;
+                elements.iter().try_for_each(|element| add(0, element, work))?;
+            }
         }
+        extent.bytes = extent.bytes.max(2);
+        Ok(extent)
     }
 
-    pub(super) fn into_text(self) -> String {
-        let mut text = String::with_capacity(self.len());
+    /// The text, of so many bytes.
+    pub(super) fn into_text(self, bytes: usize) -> String {
+        let mut text = String::with_capacity(bytes);
         self.write(&mut text);
         text
     }
 
-    pub(super) fn write(&self, text: &mut String) {
+    fn write(&self, text: &mut String) {
         match self {
             Node::Raw(raw) => text.push_str(raw),
             Node::Object(members) => {
@@ -93,72 +111,47 @@ impl<'a> Node<'a> {
             }
         }
     }
-}
 
-/// The place of a member in an opened object.
-pub(super) fn position(members: &[Member<'_>], name: &str) -> Option<usize> {
-    members.iter().position(|member| document::unescape(&member.raw) == name)
-}
-
-/// Sets a member: in its place when it is there, else at the end.
-pub(super) fn set<'a>(members: &mut Vec<Member<'a>>, name: &str, value: Node<'a>) {
-    match position(members, name) {
-        Some(index) => members[index].value = value,
-        None => members.push(Member { raw: Cow::Owned(quote(name)), value }),
+    /// The text of a value that is compared.
+    pub(super) fn text(&self, bytes: usize) -> Cow<'a, str> {
+        match self {
+            Node::Raw(raw) => Cow::Borrowed(raw),
+            node => {
+                let mut text = String::with_capacity(bytes);
+                node.write(&mut text);
+                Cow::Owned(text)
+            }
+        }
     }
 }
 
 /// Applies a merge patch.
-pub(super) fn merge<'a>(target: &mut Node<'a>, patch: &'a str) {
+pub(super) fn merge<'a>(target: &mut Node<'a>, patch: &'a str, work: &mut Work) -> Result<(), Spent> {
     if document::kind(patch) != Kind::Object {
         *target = Node::Raw(patch);
-        return;
+        return Ok(());
     }
-    if target.members().is_none() {
-        *target = Node::Object(Vec::new());
+    if target.members(work)?.is_none() {
+        *target = Node::Object(Box::default());
     }
-    let Some(members) = target.members() else { return };
-    let places = Places::of(members, patch);
-    // A patch names a member once: the places of the others stay what they are until the end.
-    let mut removed = HashSet::new();
+    let Some(members) = target.members(work)? else { return Ok(()) };
+    work.read(patch.len())?;
     for (raw, value) in document::raw_members(patch) {
-        let place = places.find(members, &document::unescape(raw));
+        let place = members.find(&document::unescape(raw), work)?;
         match (place, document::kind(value)) {
-            (Some(index), Kind::Null) => drop(removed.insert(index)),
+            (Some(place), Kind::Null) => drop(members.remove(place)),
             (None, Kind::Null) => {}
-            (Some(index), _) => merge(&mut members[index].value, value),
+            (Some(place), _) => {
+                if let Some(member) = members.value(place) {
+                    merge(member, value, work)?;
+                }
+            }
             (None, _) => {
                 let mut fresh = Node::Raw("null");
-                merge(&mut fresh, value);
-                members.push(Member { raw: Cow::Borrowed(raw), value: fresh });
+                merge(&mut fresh, value, work)?;
+                members.push(Cow::Borrowed(raw), fresh);
             }
         }
     }
-    if !removed.is_empty() {
-        let mut index = 0..;
-        members.retain(|_| index.next().is_none_or(|index| !removed.contains(&index)));
-    }
-}
-
-/// Where the members of an object are. Patches of many members look them up: a search for each would take the product of both sizes.
-enum Places {
-    Search,
-    Table(HashMap<String, usize>),
-}
-
-impl Places {
-    fn of(members: &[Member<'_>], patch: &str) -> Self {
-        if members.len() <= LINEAR_MEMBERS || document::raw_members(patch).nth(LINEAR_MEMBERS).is_none() {
-            return Self::Search;
-        }
-        let named = members.iter().enumerate().map(|(index, member)| (document::unescape(&member.raw).into_owned(), index));
-        Self::Table(named.collect())
-    }
-
-    fn find(&self, members: &[Member<'_>], name: &str) -> Option<usize> {
-        match self {
-            Self::Search => position(members, name),
-            Self::Table(places) => places.get(name).copied(),
-        }
-    }
+    Ok(())
 }

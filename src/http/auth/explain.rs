@@ -80,11 +80,7 @@ impl Authenticator {
         found.push(times(&claims, now, self.leeway_seconds));
         found.push(audience(issuer, &claims));
         found.push(result("token user", claims::subject(&claims).map(|subject| shown(subject.as_str()))));
-        found.push(result(
-            "token client",
-            claims::check_client(&issuer.clients, &claims)
-                .map(|client| client.map_or_else(|| "none is named".to_owned(), |name| shown(&name))),
-        ));
+        found.push(client(issuer, &claims));
         found.push(tenant(issuer, &claims));
         found.push(self.permissions(issuer, &claims));
     }
@@ -185,12 +181,35 @@ fn audience(issuer: &Issuer, claims: &Claims<'_>) -> Diagnosis {
     }
 }
 
+fn client(issuer: &Issuer, claims: &Claims<'_>) -> Diagnosis {
+    let subject = "token client";
+    let error = match claims::check_client(&issuer.clients, claims) {
+        Ok(client) => return Diagnosis::fine(subject, client.map_or_else(|| "none is named".to_owned(), |name| shown(&name))),
+        Err(error) => error,
+    };
+    let setting = format!("auth.issuers.{}.clients", issuer.name);
+    let allowed = list(issuer.clients.iter().map(|name| shown(name)));
+    let mut named = ["azp", "client_id"].into_iter().filter_map(|claim| Some((claim, claims.raw(claim).and_then(text_of)?)));
+    if let Some((claim, name)) =
+        named.clone().find(|(_, name)| !issuer.clients.is_empty() && !issuer.clients.iter().any(|known| known == name))
+    {
+        let name = shown(&name);
+        return Diagnosis::wrong(subject, format!("the claim {claim} is {name}, which is not in {setting} ({allowed})"))
+            .advise(format!("Add {name} to {setting}, if that client may call this server, or get the token with a client of that list."));
+    }
+    if named.next().is_none() && !issuer.clients.is_empty() {
+        return Diagnosis::wrong(subject, format!("it has neither azp nor client_id, and {setting} lets in only {allowed}"))
+            .advise(format!("Have the issuer put the client into the claim azp, or empty {setting}, which lets in every client."));
+    }
+    wrong(subject, &error)
+}
+
 fn tenant(issuer: &Issuer, claims: &Claims<'_>) -> Diagnosis {
     let subject = "token tenant";
     match issuer.tenant.tenant(claims, Selection::None) {
         Ok(tenant) if !issuer.tenants.is_empty() && !issuer.tenants.contains(&tenant) => {
-            Diagnosis::wrong(subject, format!("it names the tenant {tenant}, which is missing in the issuer's list tenants"))
-                .advise("Add the tenant to auth.issuers.NAME.tenants, if the issuer may name it.")
+            Diagnosis::wrong(subject, format!("it names the tenant {tenant}, which is missing in auth.issuers.{}.tenants", issuer.name))
+                .advise(format!("Add {tenant:?} to auth.issuers.{}.tenants, if the issuer may name it.", issuer.name))
         }
         Ok(tenant) => Diagnosis::fine(subject, tenant.as_str()),
         // A choice that each request makes.

@@ -104,10 +104,16 @@ impl Fetcher {
         if response.status() != StatusCode::OK {
             return Err(format!("{url}: status {}", response.status().as_u16()));
         }
+        let too_large = |has: &str| format!("{url}: the answer has {has} than auth.jwks_max_bytes ({})", self.max_bytes);
+        if let Some(length) =
+            response.content_length().filter(|length| usize::try_from(*length).map_or(true, |length| length > self.max_bytes))
+        {
+            return Err(too_large(&format!("{length} bytes, more")));
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
             if body.len().saturating_add(chunk.len()) > self.max_bytes {
-                return Err(format!("{url}: the answer is larger than {} bytes", self.max_bytes));
+                return Err(too_large("more bytes"));
             }
             body.extend_from_slice(&chunk);
         }
@@ -135,7 +141,11 @@ fn read_discovery(bytes: &[u8], issuer: &str) -> Result<Url, String> {
         let named: String = named.chars().take(MAX_NAMED).collect();
         return Err(format!("the discovery document is not of the issuer {issuer}, but of {named:?}"));
     }
-    check_url(&member("jwks_uri").unwrap_or_default()).map_err(|why| format!("the jwks_uri of the discovery document {why}"))
+    let address = member("jwks_uri").ok_or("the discovery document has no member jwks_uri, which says where the keys are")?;
+    check_url(&address).map_err(|why| {
+        let address: String = address.chars().take(MAX_NAMED).collect();
+        format!("the jwks_uri of the discovery document, {address:?}, {why}")
+    })
 }
 
 /// An address from which keys may come: https, or http where the host is this machine.

@@ -21,6 +21,8 @@ pub struct AuthConfigError(pub String);
 /// An issuer and how its tokens are read.
 #[derive(Debug)]
 pub(super) struct Issuer {
+    /// The part of `auth.issuers.NAME` that names it.
+    pub(super) name: String,
     /// Compared byte for byte with the claim `iss`.
     pub(super) issuer: Arc<str>,
     pub(super) audience: String,
@@ -59,6 +61,7 @@ impl Policy {
     /// An issuer without an address: its keys are here.
     pub(super) fn local(issuer: &str, audience: &str, tenant_claim: &str, keys: Arc<KeySource>) -> Issuer {
         Issuer {
+            name: "development".to_owned(),
             issuer: issuer.into(),
             audience: audience.to_owned(),
             tenant: TenantRule::Claim(tenant_claim.to_owned()),
@@ -74,6 +77,7 @@ impl Policy {
     pub(super) fn with_keys(self, keys: Arc<KeySource>) -> Issuer {
         Issuer {
             validations: validations(&self.issuer, &self.audience),
+            name: self.name,
             issuer: self.issuer.into(),
             audience: self.audience,
             tenant: self.tenant,
@@ -175,26 +179,4 @@ fn apart(one: &Policy, other: &Policy) -> Result<(), AuthConfigError> {
         Some(tenant) => Err(AuthConfigError(format!("{pair} can both name the tenant {tenant}: a tenant belongs to one issuer"))),
         None => Ok(()),
     }
-}
-
-/// Checks the numbers of `[auth]`.
-pub(super) fn check_limits(config: &AuthConfig) -> Result<(), AuthConfigError> {
-    let within = |name: &str, value: u64, least: u64, greatest: u64| {
-        if (least..=greatest).contains(&value) {
-            Ok(())
-        } else {
-            Err(AuthConfigError(format!("auth.{name} is {value}; it may be {least} to {greatest}")))
-        }
-    };
-    let size = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
-    const YEAR: u64 = 365 * 24 * 3600;
-    within("leeway_seconds", config.leeway_seconds, 0, 300)?;
-    within("max_token_bytes", size(config.max_token_bytes), 256, 1 << 20)?;
-    within("jwks_refresh_seconds", config.jwks_refresh_seconds, 1, YEAR)?;
-    within("jwks_stale_seconds", config.jwks_stale_seconds, config.jwks_refresh_seconds, YEAR)?;
-    within("jwks_cooldown_seconds", config.jwks_cooldown_seconds, 1, 3600)?;
-    within("jwks_timeout_ms", config.jwks_timeout_ms.0, 1, 60_000)?;
-    within("jwks_max_bytes", size(config.jwks_max_bytes), 1024, 16 << 20)?;
-    within("token_cache_entries", size(config.token_cache_entries), 0, 10_000_000)?;
-    within("token_cache_seconds", config.token_cache_seconds, 0, 3600)
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 use jsonwebtoken::errors::ErrorKind;
 
-use crate::config::AuthConfig;
+use crate::config::{AuthConfig, check_auth_numbers};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::principal::Principal;
 use crate::error::{Code, Error};
@@ -73,7 +73,7 @@ impl Authenticator {
         clock: Clock,
         lifecycle: &Lifecycle,
     ) -> Result<Self, AuthConfigError> {
-        issuer::check_limits(config)?;
+        check_auth_numbers(config).map_err(AuthConfigError)?;
         let roles = RoleTable::new(&config.roles)?;
         let counters = Arc::new(AuthCounters::default());
         let issuers = match development {

@@ -3,6 +3,7 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, SqlSafeStr as _};
 
@@ -49,6 +50,42 @@ pub fn check_settings(config: &DatabaseConfig) -> Result<(), OpenError> {
         owner(config)?;
     }
     Ok(())
+}
+
+/// The parameters of a URL that the driver reads, beside `options[NAME]`.
+pub(super) const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Parameters of the URLs of these settings that nothing reads: the setting's name and the parameter's.
+pub(super) fn unread_parameters(config: &DatabaseConfig) -> Vec<(&'static str, String)> {
+    let read = |name: &str| PARAMETERS.contains(&name) || name.starts_with("options[");
+    let mut found = Vec::new();
+    for (setting, url) in [("database.url", &config.url), ("database.migrate_url", &config.migrate_url)] {
+        let query = url.expose().split_once('?').map_or("", |(_, query)| query);
+        let query = query.split_once('#').map_or(query, |(query, _)| query);
+        let names = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split('=').next().unwrap_or_default());
+        let names = names.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
+        found.extend(names.filter(|name| !read(name)).map(|name| (setting, name)));
+    }
+    found
 }
 
 fn parse(name: &str, url: &Secret) -> Result<PgConnectOptions, OpenError> {

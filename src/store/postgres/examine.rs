@@ -10,6 +10,8 @@ use crate::domain::diagnosis::Diagnosis;
 
 /// The oldest version that has what the statements need, as `server_version_num`.
 const OLDEST_VERSION: u32 = 140_000;
+/// Most characters of a parameter's name that are shown.
+const MAX_NAME: usize = 64;
 /// Connections of a server beside those of the pool and the sweeper: one that answers whether the database does, one that holds the lock of the
 /// servers.
 const OTHER_CONNECTIONS: u32 = 2;
@@ -21,6 +23,19 @@ const CONNECTIONS: &str = "
            (SELECT coalesce(sum(numbackends), 0)::int8 FROM pg_stat_database),
            (SELECT rolconnlimit::int8 FROM pg_roles WHERE rolname = session_user),
            (SELECT datconnlimit::int8 FROM pg_database WHERE datname = current_database())";
+
+/// Parameters of the settings' URLs that nothing reads: whoever wrote `ssl_mode=require` believes in a protection that is not there.
+#[must_use]
+pub fn unread_parameters(config: &DatabaseConfig) -> Vec<Diagnosis> {
+    let found = connect::unread_parameters(config).into_iter().map(|(setting, name)| {
+        let short: String = name.chars().take(MAX_NAME).collect();
+        Diagnosis::wrong("postgresql url", format!("{setting} has the parameter {short:?}, which nothing reads: it has no effect")).advise(format!(
+            "Remove it from {setting}, or correct its name: {} and options[NAME] are read. Time limits and sizes are settings of [database].",
+            connect::PARAMETERS.join(", ")
+        ))
+    });
+    found.collect()
+}
 
 /// Looks at version, pooler and number of connections. What comes after that the start itself tells.
 ///

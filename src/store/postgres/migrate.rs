@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::connect;
 use super::error::{OpenError, said};
+use super::grants;
 use super::transaction::quote_identifier;
 use crate::config::DatabaseConfig;
 use crate::store::migrate::{MigrationReport, Standing, standing};
@@ -103,17 +104,22 @@ fn why(error: &MigrateError) -> String {
 /// Refuses when migrations are pending. `role` is the one that is to serve.
 pub(super) async fn check(connection: &mut PgConnection, role: &str) -> Result<(), OpenError> {
     let applied = match applied(connection).await {
-        Err(OpenError::Statement { error, .. }) if is_forbidden(&error) => return Err(not_granted(role)),
+        Err(OpenError::Statement { error, .. }) if is_forbidden(&error) => {
+            grants::check(connection, role).await?;
+            return Err(not_granted(role));
+        }
         applied => applied?,
     };
     match standing(&migrator(), &applied) {
         Standing::Current => Ok(()),
         Standing::Changed(version) => Err(changed(version)),
-        Standing::Pending(versions) => Err(OpenError::Migrations(format!(
-            "The database has pending migrations ({}). {}",
-            versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", "),
-            advice(role)
-        ))),
+        Standing::Pending(versions) => {
+            // Without the right to use the schema its tables are not to be seen.
+            grants::check(connection, role).await?;
+            let advice = if is_owner(connection).await? { owner_advice(role) } else { advice(role) };
+            let versions = versions.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+            Err(OpenError::Migrations(format!("The database has pending migrations ({versions}). {advice}")))
+        }
     }
 }
 
@@ -134,6 +140,25 @@ fn advice(role: &str) -> String {
     let word = if role.chars().all(is_word) { role.to_owned() } else { format!("'{}'", role.replace('\'', r"'\''")) };
     format!(
         "Run `nworkflow-state migrate --app-role {word}` with the owner's login in database.url, or set database.migrate_url to that login."
+    )
+}
+
+/// Whether the role of this connection is, or could become, the one that owns the tables or, where there are none yet, the database.
+async fn is_owner(connection: &mut PgConnection) -> Result<bool, OpenError> {
+    sqlx::query_scalar(
+        "SELECT pg_has_role(current_user, coalesce((SELECT relowner FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')), datdba), 'MEMBER')
+         FROM pg_database WHERE datname = current_database()",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(OpenError::during("the look at the owner"))
+}
+
+/// What to do when the server was given the owner's login, to which nothing may be granted: it must not serve.
+fn owner_advice(role: &str) -> String {
+    format!(
+        "Their owner is {role} itself, as whom the server must not serve: set database.migrate_url to this login, and database.url to a login that owns nothing \
+         (`CREATE ROLE nworkflow_app LOGIN PASSWORD '...'`); the server then migrates and grants at its start, or `nworkflow-state migrate` does."
     )
 }
 

@@ -18,6 +18,7 @@ mod execution_delete;
 mod execution_read;
 mod failure;
 mod gate;
+mod grants;
 mod group;
 mod head;
 mod key_sql;
@@ -54,7 +55,7 @@ use async_trait::async_trait;
 
 pub use connect::check_settings;
 pub use error::OpenError;
-pub use examine::examine;
+pub use examine::{examine, unread_parameters};
 pub use migrate::migrate;
 pub use open::OpenMode;
 pub use presence::Presence;

@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use super::epoch::Epoch;
 use super::error::OpenError;
 use super::gate::Gate;
+use super::grants;
 use super::group::{GroupLimits, Groups};
 use super::observer::Observer;
 use super::sweep::{self, Sweeper};
@@ -113,6 +114,7 @@ async fn inspect(connection: &mut PgConnection) -> Result<Option<Epoch>, OpenErr
     let role = self_test::test_role(connection).await?;
     migrate::check(connection, &role).await?;
     self_test::test_tables(connection, &role).await?;
+    grants::check(connection, &role).await?;
     let epoch = Epoch::read(connection).await;
     if let Err(error) = &epoch {
         tracing::warn!(%error, "the server does not tell its identity: after a COMMIT whose answer is lost, its outcome cannot be looked up");

@@ -3,7 +3,7 @@
 use sqlx::postgres::PgConnection;
 
 use super::error::OpenError;
-use super::migrate::{self, TABLES};
+use super::migrate::TABLES;
 use super::transaction::quote_identifier;
 
 /// For each major version the oldest minor without known holes in row level security: 15.20 and what was released with it.
@@ -27,17 +27,14 @@ const TABLE: &str = "
     SELECT t.name, pg_get_userbyid(c.relowner)::text,
            coalesce(pg_has_role(current_user, c.relowner, 'MEMBER'), false),
            coalesce(c.relrowsecurity AND c.relforcerowsecurity, false),
-           coalesce(has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-                    AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'), false),
            ARRAY(SELECT p.polname || ' ' || p.polcmd::text || ' ' || p.polroles::text || ' '
                         || (pg_get_expr(p.polqual, c.oid) LIKE '%app.tenant%')::text || ' '
                         || coalesce((pg_get_expr(p.polwithcheck, c.oid) LIKE '%app.tenant%')::text, '-')
                  FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive ORDER BY p.polname)
     FROM unnest($1::text[]) AS t(name) LEFT JOIN pg_class c ON c.oid = to_regclass(t.name)";
 
-/// A row of [`TABLE`]: name, owner, whether ours could become the owner, whether row level security is forced, whether all rights are
-/// granted, policies.
-type Table = (String, Option<String>, bool, bool, bool, Vec<String>);
+/// A row of [`TABLE`]: name, owner, whether ours could become the owner, whether row level security is forced, policies.
+type Table = (String, Option<String>, bool, bool, Vec<String>);
 
 /// The policy of every table.
 const ISOLATION: &str = "tenant_isolation * {0} true true";
@@ -102,7 +99,7 @@ fn membership(role: &str, other: &str, what: &str) -> String {
 pub(super) async fn test_tables(connection: &mut PgConnection, role: &str) -> Result<(), OpenError> {
     let tables: Vec<Table> =
         sqlx::query_as(TABLE).bind(&TABLES[..]).fetch_all(connection).await.map_err(OpenError::during("the self test of the tables"))?;
-    for (table, owner, member, forced, granted, policies) in tables {
+    for (table, owner, member, forced, policies) in tables {
         let Some(owner) = owner else {
             return Err(OpenError::Migrations(format!(
                 "Table {table} is missing although all migrations are applied. Restore it from a backup."
@@ -126,9 +123,6 @@ pub(super) async fn test_tables(connection: &mut PgConnection, role: &str) -> Re
             return Err(OpenError::Unsafe(format!(
                 "The policies of table {table} are not those of the migrations: tenants could see each other's rows. Restore policy tenant_isolation and drop any other, and find out who changed them."
             )));
-        }
-        if !granted {
-            return Err(migrate::not_granted(role));
         }
     }
     Ok(())

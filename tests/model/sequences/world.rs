@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nworkflow_state::domain::checkpoint::CheckpointKey;
 use nworkflow_state::domain::id::CheckpointId;
-use nworkflow_state::domain::patch::PatchKind;
+use nworkflow_state::domain::patch::{PatchKind, PatchLimits};
 use nworkflow_state::domain::principal::Principal;
 use nworkflow_state::domain::variable::{Scope, VariableKey};
 use nworkflow_state::service::{Patch, Services};
@@ -27,7 +27,7 @@ pub(super) struct World {
 }
 
 pub(super) fn merge(text: String) -> Patch {
-    Patch { kind: PatchKind::Merge, text: text.into(), limit: 1 << 20 }
+    Patch { kind: PatchKind::Merge, text: text.into(), limits: PatchLimits { bytes: 1 << 20, steps_per_byte: 4 } }
 }
 
 pub(super) fn checkpoint(execution: usize, id: usize) -> CheckpointKey {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::breaking_changes;
+use super::{added_parameters, breaking_changes};
 
 /// Two operations, a schema that is sent, one that is answered, and one that is both.
 fn released() -> Value {
@@ -268,6 +268,29 @@ fn more_certainty_in_answers_breaks_nobody() {
         (at(ORDER, "/note/example"), Some(json!("other words"))),
         (at("/components/schemas/Page/properties/next/additionalProperties", ""), Some(json!(false))),
     ]);
+}
+
+#[test]
+fn an_optional_parameter_that_is_new_is_named_and_another_order_breaks() {
+    let parameter = |place: &str, required: bool| json!({"name": "late", "in": place, "required": required, "schema": {"type": "string"}});
+    for place in ["header", "query"] {
+        let mut document = released();
+        document["paths"]["/orders"]["get"]["parameters"].as_array_mut().unwrap().push(parameter(place, false));
+        assert_eq!(breaking_changes(&released(), &document), Vec::<String>::new());
+        assert_eq!(added_parameters(&released(), &document), [format!("GET /orders {place} late")]);
+    }
+    // The first parameter of an operation that had none.
+    let mut document = released();
+    document["paths"]["/orders"]["post"]["parameters"] = json!([parameter("header", false)]);
+    assert_eq!(added_parameters(&released(), &document), ["POST /orders header late"]);
+    // What is required breaks more than arguments, and a path that is new has no callers.
+    document["paths"]["/orders"]["post"]["parameters"] = json!([parameter("header", true)]);
+    document["paths"]["/parts"]["get"]["parameters"] = json!([parameter("header", false)]);
+    assert_eq!(added_parameters(&released(), &document), Vec::<String>::new());
+    let mut document = released();
+    document["paths"]["/orders"]["get"]["parameters"].as_array_mut().unwrap().reverse();
+    let faults = breaking_changes(&released(), &document);
+    assert_eq!(faults, ["GET /orders: its parameters come in another order, which is that of generated positional arguments"]);
 }
 
 #[test]

@@ -31,6 +31,25 @@ pub(super) fn breaking_changes(released: &Value, current: &Value) -> Vec<String>
     comparison.faults
 }
 
+/// Optional parameters that `current` has and `released` has not, as `METHOD /path in name`. Requests go on as they are, but generators for languages without
+/// optional arguments (Java) make an argument of each, in the order of the document: whoever calls the generated method does not compile any more.
+pub(super) fn added_parameters(released: &Value, current: &Value) -> Vec<String> {
+    let mut added = Vec::new();
+    for (path, item) in members(&released["paths"]) {
+        for (method, operation) in members(item) {
+            let now = list(&current["paths"][path][method]["parameters"]);
+            let known = |wanted: &&Value| list(&operation["parameters"]).iter().any(|one| same_parameter(one, wanted));
+            let new = now.iter().filter(|parameter| parameter["required"] != true && !known(parameter));
+            added.extend(new.map(|one| format!("{} {path} {} {}", method.to_uppercase(), text(&one["in"]), text(&one["name"]))));
+        }
+    }
+    added
+}
+
+fn same_parameter(one: &Value, other: &Value) -> bool {
+    one["in"] == other["in"] && one["name"] == other["name"]
+}
+
 struct Comparison<'a> {
     schemas: Schemas<'a>,
     faults: Vec<String>,
@@ -64,9 +83,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn parameters(&mut self, place: &str, released: &'a Value, current: &'a Value) {
-        let find = |parameters: &'a Value, wanted: &Value| {
-            list(parameters).iter().find(|parameter| parameter["in"] == wanted["in"] && parameter["name"] == wanted["name"])
-        };
+        let find = |parameters: &'a Value, wanted: &Value| list(parameters).iter().find(|parameter| same_parameter(parameter, wanted));
         for before in list(&released["parameters"]) {
             let place = format!("{place} parameter {}", text(&before["name"]));
             let Some(now) = find(&current["parameters"], before) else {
@@ -82,6 +99,12 @@ impl<'a> Comparison<'a> {
                 }
             }
             self.schema(&place, Direction::Request, &before["schema"], &now["schema"]);
+        }
+        let order = |ours: &'a Value, theirs: &'a Value| -> Vec<&'a Value> {
+            list(ours).iter().filter(|parameter| find(theirs, parameter).is_some()).map(|parameter| &parameter["name"]).collect()
+        };
+        if order(&released["parameters"], &current["parameters"]) != order(&current["parameters"], &released["parameters"]) {
+            self.fault(place, "its parameters come in another order, which is that of generated positional arguments");
         }
         for now in list(&current["parameters"]) {
             if now["required"] == true && find(&released["parameters"], now).is_none() {
