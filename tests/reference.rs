@@ -122,7 +122,7 @@ fn what_may_be_sent_again_follows_from_the_status() {
         let expected: &[Retry] = match code.status() {
             503 => &[Retry::Safe, Retry::WithKey],
             500 | 504 => &[Retry::WithKey],
-            408 => &[Retry::Safe],
+            408 | 429 => &[Retry::Safe],
             412 => &[Retry::AfterReading, Retry::Safe],
             409 => &[Retry::Changed, Retry::AfterReading, Retry::Safe],
             _ => &[Retry::Changed],

@@ -130,7 +130,6 @@ impl Write for CreateCheckpoint {
             .bind(item.label.as_deref())
             .bind(Arc::clone(&item.metadata))
             .bind(document.shared_text())
-            .persistent(record::is_kept(document.text()) && record::is_kept(&item.metadata))
             .execute(&mut *unit.connection)
             .await
             .map_err(store_error)?;

@@ -163,14 +163,6 @@ pub(super) fn bind_change<'q>(sql: &'static str, context: &'q WriteContext, chan
         .bind(change.third_key)
 }
 
-/// A statement with a larger document is prepared for it alone: one that is kept holds what was bound to it until it is run again.
-const MAX_KEPT_BYTES: usize = 64 * 1024;
-
-/// Whether the statement that writes this document may be kept for the next one.
-pub(super) fn is_kept(document: &str) -> bool {
-    document.len() <= MAX_KEPT_BYTES
-}
-
 /// Where the answer of an applied write is found again.
 pub(super) enum Answer {
     /// In the history of this state.

@@ -93,7 +93,6 @@ pub(super) async fn write_version(
     .bind(i64::try_from(document.text().len()).unwrap_or(i64::MAX))
     .bind(new.checkpoint)
     .bind(document.shared_text())
-    .persistent(record::is_kept(document.text()))
     .execute(&mut *unit.connection)
     .await
     .map_err(store_error)?;
