@@ -211,7 +211,7 @@ async fn a_thousand_operations_are_the_most(app: TestApp) {
 /// A small patch on a small document can ask for the product of both, or for levels on levels: neither is done.
 async fn what_a_patch_may_cost_is_bounded(app: TestApp) {
     let ada = app.admin("acme");
-    let elements = vec!["0"; 300_000].join(",");
+    let elements = vec!["0"; 200_000].join(",");
     ada.put(VARIABLE, format!(r#"{{"value":[{elements}]}}"#)).send().await.expect(201);
     let before = ada.get(VARIABLE).send().await.expect(200);
     // Each moves all that is behind it, and some copies are made and taken away again.
