@@ -105,6 +105,8 @@ impl Ground {
             ("server.listen", "127.0.0.1:0".to_owned()),
             ("database.url", format!("{before}@{}/{}", way.postgres.address(), place.split_once('/').unwrap().1)),
             ("database.pool_size", "8".to_owned()),
+            // What a slow second tier does to a small pool is not what is tested.
+            ("database.pool_wait_ms", "1000".to_owned()),
             ("dragonfly.url", url),
             ("dragonfly.cluster", matches!(self.tier, Tier::Nodes(_)).to_string()),
             ("dragonfly.ca_file", ca_file),

@@ -26,14 +26,15 @@ async fn pending_migrations_name_the_command() {
 }
 
 #[tokio::test]
-async fn missing_rights_name_the_command() {
+async fn missing_rights_are_named_with_the_statements_that_give_them() {
     let database = TestDatabase::migrated().await;
-    for revoke in ["SELECT ON _sqlx_migrations", "DELETE ON session"] {
-        database.execute(format!("REVOKE {revoke} FROM {APP}")).await;
+    for (right, table) in [("DELETE", "session"), ("SELECT", "_sqlx_migrations")] {
+        database.execute(format!("REVOKE {right} ON {table} FROM {APP}")).await;
         assert_says(
             &database.refusal(&database.config(), OpenMode::Serve).await.to_string(),
-            &["no rights", &format!("migrate --app-role {APP}")],
+            &[&format!("lacks {right} on table {table}"), &format!("`GRANT {right} ON \"{table}\" TO \"{APP}\"`")],
         );
+        database.execute(format!("GRANT {right} ON {table} TO {APP}")).await;
     }
 }
 
