@@ -153,6 +153,7 @@ impl App {
         let mut metrics = Metrics::new();
         metrics.registry_mut().register_collector(Box::new(Levels::new(services.operations.clone())));
         let state = AppState::new(Shared {
+            lifecycle: lifecycle.clone(),
             services: services.clone(),
             authenticator,
             metrics: Arc::new(metrics),

@@ -55,9 +55,8 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
         Ok(place) => Some(place),
         Err(_) if is_probe => None,
         Err(_) => {
-            // A client that still sends when the connection closes would not read why.
             if let Some(body) = body.filter(|_| !waits) {
-                body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
+                drain(state, body);
             }
             return Err(Error::new(Code::Overloaded, "The server has too many requests at work.")
                 .with_limit(state.config.server.max_in_flight as u64));
@@ -75,9 +74,17 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     // A body that came too slowly is not waited for once more.
     let is_late = response.extensions().get::<Unrendered>().is_some_and(|Unrendered(error)| error.code == Code::BodyTimeout);
     if let Some(body) = body.filter(|body| !is_late && (!waits || body.was_asked_for())) {
-        body.drain(DRAIN_BYTES, DRAIN_TIMEOUT).await;
+        drain(state, body);
     }
     Ok(response)
+}
+
+/// Reads the rest of a body while the answer is on its way: a client that still sends when the connection closes would not read why, and
+/// one that sends nothing more is answered at once.
+fn drain(state: &AppState, body: SharedBody) {
+    if !body.is_end_stream() {
+        state.lifecycle.spawn(body.drain(DRAIN_BYTES, DRAIN_TIMEOUT));
+    }
 }
 
 fn share_body(request: Request) -> (Request, Option<SharedBody>) {

@@ -44,6 +44,7 @@ use self::auth::Authenticator;
 use self::server::Site;
 use crate::config::Config;
 use crate::domain::clock::Clock;
+use crate::lifecycle::Lifecycle;
 use crate::service::{Renderers, Services};
 use crate::telemetry::Metrics;
 
@@ -73,6 +74,8 @@ pub struct Shared {
     pub patches: BTreeMap<String, &'static str>,
     /// Places for requests at work.
     pub places: Arc<Semaphore>,
+    /// Waits for tasks that go on behind an answer.
+    pub lifecycle: Lifecycle,
     /// What of them each tenant may have.
     pub shares: Arc<Shares>,
 }

@@ -15,6 +15,7 @@ on_both_stores!(
     refusals_are_smaller_than_what_they_refuse,
     what_is_no_http_is_a_problem_too,
     a_body_that_waits_to_be_asked_for_is_not_asked_for,
+    a_refusal_does_not_wait_for_the_body,
     broken_escapes_are_refused,
 );
 
@@ -284,6 +285,29 @@ async fn what_is_no_http_is_a_problem_too(app: TestApp) {
         let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
         assert_eq!((&body["code"], &body["status"]), (&code.into(), &status.into()), "{head}");
         assert!(answer.contains(body["request_id"].as_str().unwrap()));
+    }
+}
+
+/// A client that has announced a body and not sent it gets its answer, and may then send the body and the next request.
+async fn a_refusal_does_not_wait_for_the_body(app: TestApp) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let token = app.token("acme", "admin", &["nworkflow-admin"]);
+    for (target, authorization, status) in [
+        ("/variables/global/x", String::new(), 401),
+        ("/nowhere", format!("Authorization: Bearer {token}\r\n"), 404),
+        ("/variables/global/x", "Content-Type: text/plain\r\n".to_owned() + &format!("Authorization: Bearer {token}\r\n"), 415),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(app.address).await.unwrap();
+        let head = format!("PUT {target} HTTP/1.1\r\nHost: a\r\n{authorization}Content-Length: 1000\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 64 * 1024];
+        let count = stream.read(&mut answer).await.unwrap();
+        assert!(answer.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{}", String::from_utf8_lossy(&answer[..count]));
+        stream.write_all(&[b' '; 1000]).await.unwrap();
+        stream.write_all(b"GET /limits HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert!(String::from_utf8_lossy(&rest).contains("HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&rest));
     }
 }
 
