@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::AppState;
 use super::body::SharedBody;
 use super::extract::single_header;
+use super::heads::Doubt;
 use super::problem::Unrendered;
 use crate::config::ServerConfig;
 use crate::deadline;
@@ -34,7 +35,8 @@ const GRACE: Duration = Duration::from_millis(100);
 /// The layer.
 pub(super) async fn admission(State(state): State<AppState>, request: Request, next: Next) -> Response {
     // To another reader what follows a CONNECT is what goes through the tunnel.
-    let is_ambiguous = request.method() == Method::CONNECT || check_framing(&request).is_err();
+    let is_lost = request.extensions().get() == Some(&Doubt::Lost);
+    let is_ambiguous = is_lost || request.method() == Method::CONNECT || check_framing(&request).is_err();
     let mut response = admit(&state, request, next).await.unwrap_or_else(Error::into_response);
     if is_ambiguous {
         // What stands behind such a head is not believed to be a request.
@@ -140,9 +142,16 @@ fn time_limit(state: &AppState, request: &Request) -> Result<Duration> {
     }
 }
 
-/// Refuses heads that two readers may read differently (RFC 9112 sections 3.2 and 6.1). Of a length beside chunks the HTTP library shows
-/// the chunks alone, and closes the connection by itself.
+/// Refuses heads that two readers may read differently (RFC 9112 sections 3.2 and 6.1). Some of it only the raw
+/// head shows (`heads.rs`).
 fn check_framing(request: &Request) -> Result<()> {
+    match request.extensions().get() {
+        Some(Doubt::BareLineFeed) => return Err(Error::new(Code::InvalidRequest, "Each line of the head must end with CR LF.")),
+        Some(Doubt::LengthBesideChunks) => {
+            return Err(Error::new(Code::InvalidRequest, "The head must not have both Content-Length and Transfer-Encoding."));
+        }
+        Some(Doubt::Lost) | None => {}
+    }
     let hosts = request.headers().get_all(HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
         return Err(Error::new(Code::InvalidHeader, "The header Host must be there once."));

@@ -32,8 +32,14 @@ use crate::telemetry::in_request;
 /// Longest request id that is taken over from the client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
+/// Longest path that is repeated to the client: of a longer one the client knows it, and the answer stays short.
+const MAX_INSTANCE_BYTES: usize = 2048;
+
 /// Longest method that is repeated to the client; the registered ones are shorter.
 const MAX_SHOWN_METHOD_BYTES: usize = 32;
+
+/// All methods that some route has.
+const ALL_METHODS: &str = "GET,HEAD,PUT,POST,PATCH,DELETE,OPTIONS";
 
 /// The layer.
 pub(super) async fn edge(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
@@ -60,7 +66,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
             Some(Unrendered(error)) => error,
             None => Arc::new(problem::of_status(response.status())),
         };
-        problem::render(&mut response, &error, &path, &id.text);
+        let instance = if path.len() > MAX_INSTANCE_BYTES { "" } else { &path };
+        problem::render(&mut response, &error, instance, &id.text);
         response.extensions_mut().insert(Unrendered(error));
     }
     // Whatever it says: neither a state nor that there is none may be shared, or believed later without asking.
@@ -163,9 +170,12 @@ fn record(state: &AppState, line: &Line<'_>, response: &Response) {
     if status.is_server_error() { request_line!(error) } else { request_line!(info) }
 }
 
-/// The answer to a path that no route has.
-pub(super) async fn no_route() -> Error {
-    Error::new(Code::RouteNotFound, "No such route. /openapi.json lists all.")
+/// The answer to a path that no route has; `OPTIONS *` is about the server as a whole (RFC 9110 section 9.3.7).
+pub(super) async fn no_route(request: Request) -> Response {
+    if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+        return (StatusCode::NO_CONTENT, [(ALLOW, ALL_METHODS)]).into_response();
+    }
+    Error::new(Code::RouteNotFound, "No such route. /openapi.json lists all.").into_response()
 }
 
 /// The answer to a method that the path does not have; OPTIONS is answered with what it has. The framework adds `Allow`.

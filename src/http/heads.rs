@@ -2,12 +2,16 @@
 //!
 //! A head that the HTTP library refuses never becomes a request. What can be read of it all the same (method, path, origin) is only known to
 //! whoever has seen the bytes, and knows where they begin: behind the head before, whose end is its empty line, and behind that one's body, whose
-//! length the library has told. Of a body in chunks it does not tell it, and from there on nothing is remembered on that connection.
+//! length the library has told, or whose chunks say it (`chunks.rs`). The same bytes show what the library does not: line ends without a return, and a
+//! length beside chunks. Where it is not known where a head begins, nothing is remembered on that connection any more, and it is closed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
+
+use super::chunks::Chunks;
 
 /// Shared by the stream, which sees the bytes, and the service, which sees what the library has made of them.
 #[derive(Clone)]
@@ -24,8 +28,21 @@ struct Position {
     lines: usize,
     /// Bytes of a body that are still to come before the next head.
     body: u64,
+    /// The body before the next head, when it comes in chunks.
+    chunks: Option<Chunks>,
     /// Whether it is not known where the head begins.
     is_lost: bool,
+}
+
+/// Why a request is not believed as the library shows it, an extension of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// A line of the head ends without a return (RFC 9112 section 2.2).
+    BareLineFeed,
+    /// The head has a length beside chunks (RFC 9112 section 6.1).
+    LengthBesideChunks,
+    /// It is not known where this head, or the next one, begins.
+    Lost,
 }
 
 /// What can be read of a head that was refused.
@@ -42,7 +59,7 @@ pub(super) struct Readable {
 impl Heads {
     /// Nothing has come yet. `limit`: bytes of a head that are remembered.
     pub(super) fn new(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(Position { bytes: Vec::new(), limit, seen: 0, lines: 0, body: 0, is_lost: false })))
+        Self(Arc::new(Mutex::new(Position { bytes: Vec::new(), limit, seen: 0, lines: 0, body: 0, chunks: None, is_lost: false })))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Position) -> T) -> T {
@@ -54,9 +71,9 @@ impl Heads {
         self.with(|position| position.came(bytes));
     }
 
-    /// The head has become a request, with a body of this length (`None`: nobody knows).
-    pub(super) fn became_request(&self, body: Option<u64>) {
-        self.with(|position| position.pass(body));
+    /// The head has become a request, with a body of this length (`None`: in chunks). What is wrong with it, if anything.
+    pub(super) fn became_request(&self, body: Option<u64>) -> Option<Doubt> {
+        self.with(|position| position.pass(body))
     }
 
     /// A request of whatever can be read of the present head: its method, target and headers, each when it is well-formed.
@@ -73,23 +90,48 @@ impl Position {
         let of_body = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());
         self.body -= of_body as u64;
         bytes = &bytes[of_body..];
+        if let Some(chunks) = &mut self.chunks {
+            let Some(passed) = chunks.pass(bytes) else {
+                self.lose();
+                return;
+            };
+            bytes = &bytes[passed..];
+            if chunks.is_over() {
+                self.chunks = None;
+            }
+        }
         self.seen += bytes.len() as u64;
         self.lines += feeds(bytes);
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(self.limit - self.bytes.len())]);
     }
 
-    fn pass(&mut self, body: Option<u64>) {
-        let next = end_of_head(&self.bytes).zip(body).map(|(head, body)| (head as u64).saturating_add(body));
-        match next {
-            _ if self.is_lost => return,
+    fn lose(&mut self) {
+        (self.is_lost, self.chunks, self.bytes) = (true, None, Vec::new());
+        (self.seen, self.lines) = (0, 0);
+    }
+
+    fn pass(&mut self, body: Option<u64>) -> Option<Doubt> {
+        let Some(head) = end_of_head(&self.bytes) else {
+            self.lose();
+            return Some(Doubt::Lost);
+        };
+        let doubt = doubt(&self.bytes[..head]);
+        let is_whole = self.seen == self.bytes.len() as u64;
+        match body.map(|body| (head as u64).saturating_add(body)) {
             // More is to come of the body.
             Some(next) if next >= self.seen => (self.body, self.bytes) = (next - self.seen, Vec::new()),
-            Some(next) if self.seen == self.bytes.len() as u64 => {
+            Some(next) if is_whole => {
                 self.bytes.drain(..usize::try_from(next).unwrap_or(usize::MAX).min(self.bytes.len()));
             }
-            _ => (self.is_lost, self.bytes) = (true, Vec::new()),
+            None if is_whole => {
+                let behind = self.bytes.split_off(head);
+                (self.bytes, self.seen, self.lines, self.chunks) = (Vec::new(), 0, 0, Some(Chunks::new()));
+                self.came(&behind);
+            }
+            _ => self.lose(),
         }
         (self.seen, self.lines) = (self.bytes.len() as u64, feeds(&self.bytes));
+        doubt.or(self.is_lost.then_some(Doubt::Lost))
     }
 
     fn read(&self) -> (Request<()>, Readable) {
@@ -150,6 +192,20 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
         }
     }
     None
+}
+
+/// What two readers may read differently in a whole head, and the library does not show.
+fn doubt(head: &[u8]) -> Option<Doubt> {
+    let (mut has_length, mut has_coding) = (false, false);
+    for line in head.split_inclusive(|byte| *byte == b'\n') {
+        if !line.ends_with(b"\r\n") {
+            return Some(Doubt::BareLineFeed);
+        }
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii();
+        has_length |= name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str().as_bytes());
+        has_coding |= name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str().as_bytes());
+    }
+    (has_length && has_coding).then_some(Doubt::LengthBesideChunks)
 }
 
 /// The target of a request line that is one.
@@ -231,17 +287,46 @@ mod tests {
     }
 
     #[test]
+    fn the_next_head_begins_behind_the_chunks() {
+        let body = "a\r\nHEAD /b \r\n\r\n0\r\nT: u\r\n\r\n";
+        let first = "PUT /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let stream = format!("{first}{body}HEAD /2 HTTP/1.1\r\nC: d\r\n");
+        for cut in first.len()..stream.len() {
+            let heads = heads(&stream.as_bytes()[..cut]);
+            assert_eq!(heads.became_request(None), None);
+            heads.came(&stream.as_bytes()[cut..]);
+            assert_eq!(told(&heads), ("HEAD".to_owned(), "/2".to_owned(), false), "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_the_library_does_not_show_is_told() {
+        for (head, doubt) in [
+            ("GET /1 HTTP/1.1\r\nA: b\r\n\r\n", None),
+            ("\r\nGET /1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n\n", None),
+            ("GET /1 HTTP/1.1\nA: b\r\n\r\n", Some(Doubt::BareLineFeed)),
+            ("GET /1 HTTP/1.1\r\nA: b\n\r\n", Some(Doubt::BareLineFeed)),
+            ("GET /1 HTTP/1.1\r\nA: b\r\n\n", Some(Doubt::BareLineFeed)),
+            ("GET /1 HTTP/1.1\r\ncontent-length: 0\r\nTRANSFER-ENCODING: chunked\r\n\r\n", Some(Doubt::LengthBesideChunks)),
+        ] {
+            assert_eq!(heads(head.as_bytes()).became_request(Some(0)), doubt, "{head:?}");
+        }
+    }
+
+    #[test]
     fn where_nobody_knows_nothing_is_read() {
         let lost = |heads: &Heads| {
             heads.came(b"HEAD /3 HTTP/1.1\r\n");
             told(heads) == (String::new(), String::new(), false) && heads.0.lock().unwrap().bytes.capacity() == 0
         };
-        let chunks = heads(b"PUT /1 HTTP/1.1\r\n\r\n5\r\n12345\r\n0\r\n\r\n");
-        chunks.became_request(None);
+        let chunks = heads(b"PUT /1 HTTP/1.1\r\n\r\n5\r\n123");
+        assert_eq!(chunks.became_request(None), None);
+        chunks.came(b"456\r\n0\r\n\r\n");
         assert!(lost(&chunks));
+        assert_eq!(chunks.became_request(Some(0)), Some(Doubt::Lost));
         // A head longer than what is remembered, and another one behind it.
         let long = heads(format!("GET /1 HTTP/1.1\r\nA: {}\r\n\r\nGET /2", "x".repeat(2000)).as_bytes());
-        long.became_request(Some(0));
+        assert_eq!(long.became_request(Some(0)), Some(Doubt::Lost));
         assert!(lost(&long));
         let behind = heads(format!("GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(2000)).as_bytes());
         behind.became_request(Some(0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, ORIGIN, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY,
@@ -112,8 +112,9 @@ pub(super) async fn cross_origin(State(rules): State<CorsLayer>, request: Reques
     if request.method() != Method::OPTIONS {
         return never_fails(rules.layer(next).oneshot(request).await);
     }
-    if !(request.headers().contains_key(ORIGIN) && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)) {
-        return next.run(request).await;
+    let is_asked_before = request.headers().contains_key(ORIGIN) && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if !is_asked_before {
+        return as_any_other(&rules, request, next).await;
     }
     let (parts, _) = request.into_parts();
     let own = next.clone().run(Request::from_parts(parts.clone(), Body::empty())).await;
@@ -124,6 +125,23 @@ pub(super) async fn cross_origin(State(rules): State<CorsLayer>, request: Reques
     let mut answer = never_fails(rules.layer(next).oneshot(Request::from_parts(parts, Body::empty())).await);
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer
+}
+
+/// OPTIONS that no browser asks in advance. The rules take each for such a question, so they see a GET in its place.
+async fn as_any_other(rules: &CorsLayer, request: Request, next: Next) -> Response {
+    let mut seen = Request::new(Body::empty());
+    seen.headers_mut().clone_from(request.headers());
+    let mut request = Some(request);
+    let answer = tower::service_fn(move |_: Request| {
+        let (next, request) = (next.clone(), request.take());
+        async move {
+            Ok::<_, std::convert::Infallible>(match request {
+                Some(request) => next.run(request).await,
+                None => StatusCode::NO_CONTENT.into_response(),
+            })
+        }
+    });
+    never_fails(rules.layer(answer).oneshot(seen).await)
 }
 
 fn never_fails(answer: Result<Response, std::convert::Infallible>) -> Response {

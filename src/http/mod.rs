@@ -8,6 +8,7 @@ mod admission;
 mod answer;
 pub mod auth;
 mod body;
+mod chunks;
 mod conditional;
 mod edge;
 mod extract;

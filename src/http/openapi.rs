@@ -68,7 +68,11 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
                     "The memory of the nWorkflow engine: workflow states with their history, checkpoints, sessions, and variables in four scopes. \
                      JSON documents are kept as the bytes that came in. Every write makes a new version; versions of a key only grow. \
                      Errors are problems (RFC 9457) with a stable `code`. What a path that no operation has is answered with, or a method that its path does \
-                     not have, stands among the responses of the components.",
+                     not have, stands among the responses of the components. \
+                     Headers that answers have beside those of their operation: `X-Content-Type-Options`, `X-Frame-Options`, `Referrer-Policy`, \
+                     `Cross-Origin-Resource-Policy` and `Content-Security-Policy` on every answer; `Strict-Transport-Security` on those that went over TLS; \
+                     `Access-Control-Allow-Origin` and `Access-Control-Expose-Headers` on those to an allowed `Origin`; `Vary` on those to GET and HEAD, on compressed \
+                     ones, and on all where origins are allowed; `Content-Encoding: gzip` on large texts, to clients that offer gzip.",
                 ))
                 .license(Some(LicenseBuilder::new().name("Apache-2.0").url(Some("https://www.apache.org/licenses/LICENSE-2.0")).build()))
                 .build(),

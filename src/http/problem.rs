@@ -36,7 +36,7 @@ pub(super) struct Problem<'a> {
     status: u16,
     /// This occurrence in words.
     detail: &'a str,
-    /// The path of the request; empty when it could not be read.
+    /// The path of the request; empty when it could not be read or is longer than 2048 bytes.
     instance: &'a str,
     /// The stable code.
     #[schema(pattern = "^[a-z][a-z_]{0,63}$")]

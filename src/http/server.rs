@@ -141,7 +141,9 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, site: Site, build
     let maker = site.refusals.map(|router| Maker { router, peer, heads: heads.clone() });
     let router = site.router;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        heads.became_request(request.body().size_hint().exact());
+        if let Some(doubt) = heads.became_request(request.body().size_hint().exact()) {
+            request.extensions_mut().insert(doubt);
+        }
         request.extensions_mut().insert(ConnectInfo(peer));
         // A router is always ready.
         let answer = router.clone().call(request);

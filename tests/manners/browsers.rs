@@ -110,6 +110,14 @@ async fn a_browser_that_asks_before_needs_no_token() {
     }
     // That is no question of a browser.
     let plain = anyone.call(Method::OPTIONS, STATE).header("origin", "https://app.example").send().await.expect(204);
+    assert_eq!(plain.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(plain.header("allow"), Some("PUT,GET,HEAD,PATCH,DELETE,OPTIONS"));
+    let evil = anyone.call(Method::OPTIONS, STATE).header("origin", "https://evil.tld").send().await.expect(204);
+    assert!(is_silent(&evil) && words(&evil, "vary").contains(&"origin".to_owned()), "{evil:?}");
+    let star = "OPTIONS * HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\nConnection: close\r\n\r\n";
+    let star = raw::exchange(app.address, star.as_bytes()).await;
+    assert!(star.starts_with("HTTP/1.1 204 ") && star.contains("allow: GET,HEAD,PUT,POST,PATCH,DELETE,OPTIONS\r\n"), "{star}");
+    assert!(star.contains("access-control-allow-origin: https://app.example\r\n"), "{star}");
     assert!(plain.header("allow").is_some() && plain.header("accept-patch").is_some());
 }
 

@@ -114,6 +114,11 @@ async fn the_limit_that_was_passed_is_named() {
     let head = "HTTP/1.1\r\nHost: a\r\n";
     for (request, verdict) in [
         (format!("GET /{long} {head}\r\n"), (414, "uri_too_long".to_owned(), Some(URI_BYTES), String::new())),
+        // It is read, and too long to be repeated.
+        (
+            format!("GET /{} {head}Connection: close\r\n\r\n", "x".repeat(10_000)),
+            (414, "uri_too_long".to_owned(), Some(URI_BYTES), String::new()),
+        ),
         // It never comes to an end.
         (format!("GET /{}", "x".repeat(100_000)), (414, "uri_too_long".to_owned(), Some(URI_BYTES), String::new())),
         (format!("GET /a {head}{}\r\n", "A: b\r\n".repeat(600)), (431, "headers_too_large".to_owned(), Some(HEADERS), "/a".to_owned())),
@@ -162,8 +167,7 @@ async fn a_refusal_is_about_its_own_head() {
         (get.repeat(20), true),
         (sized.clone(), true),
         (format!("{sized}\r\n{get}{sized}"), true),
-        // Nobody knows where a body in chunks has ended.
-        (chunked, false),
+        (chunked, true),
     ] {
         let request = format!("{before}{bad}{get}");
         let answers = raw::exchange(app.address, request.as_bytes()).await;

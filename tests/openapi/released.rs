@@ -123,6 +123,18 @@ fn new_parameters_change_generated_arguments_and_are_accepted_by_name() {
     assert!(stale.is_empty(), "{ACCEPTED} has lines without such a new parameter: {stale:#?}");
 }
 
+/// Clients made from it would have one more argument in every method that reads (docs/decisions/0023-*).
+#[test]
+fn the_older_document_has_no_parameter_of_the_handshake() {
+    let [newer, older] = [OpenApiVersion::V3_1, OpenApiVersion::V3_0].map(|version| {
+        let document: Value = serde_json::from_str(&openapi_document(version).unwrap()).unwrap();
+        let operations = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+        let parameters = operations.flat_map(|operation| operation["parameters"].as_array().into_iter().flatten());
+        parameters.filter(|parameter| parameter["name"].as_str().is_some_and(|name| name.eq_ignore_ascii_case("X-CSRF-Token"))).count()
+    });
+    assert!(newer > 0 && older == 0, "{newer} {older}");
+}
+
 /// The guard on the real documents: whatever is taken away from them is found.
 #[test]
 fn whatever_is_taken_away_is_found() {
