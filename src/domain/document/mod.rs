@@ -14,6 +14,7 @@ use super::id::InvalidIdentifier;
 
 pub use validate::validate;
 pub use walk::{Kind, elements, kind, members, quote, raw_members, unescape};
+pub(in crate::domain) use walk::{end_of_value, next_value};
 
 /// Deepest nesting of arrays and objects, the document itself counted as one level when it is either.
 pub const MAX_DEPTH: usize = 64;

@@ -89,10 +89,8 @@ impl<'a> Shallow<'a> {
 impl<'a> Item<'_, 'a> {
     fn next_value(&mut self) -> Option<&'a str> {
         let bytes = self.text.as_bytes();
-        while matches!(bytes.get(*self.position), Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':')) {
-            *self.position += 1;
-        }
-        let start = *self.position;
+        let start = next_value(bytes, *self.position);
+        *self.position = start;
         if matches!(bytes.get(start), None | Some(b'}' | b']')) {
             return None;
         }
@@ -101,8 +99,15 @@ impl<'a> Item<'_, 'a> {
     }
 }
 
+/// Where the next value or name of a container begins, or its closing bracket stands: `position` is inside of it, behind the one before.
+pub(in crate::domain) fn next_value(bytes: &[u8], position: usize) -> usize {
+    let rest = bytes.get(position..).unwrap_or_default();
+    let skipped = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b':')).count();
+    position + skipped
+}
+
 /// The end of the validated value that begins at `start`.
-pub(super) fn end_of_value(bytes: &[u8], start: usize) -> usize {
+pub(in crate::domain) fn end_of_value(bytes: &[u8], start: usize) -> usize {
     let mut position = start;
     let mut depth = 0usize;
     while let Some(&byte) = bytes.get(position) {

@@ -5,6 +5,7 @@
 
 mod equal;
 mod members;
+mod merge;
 mod operations;
 mod tree;
 mod work;
@@ -84,15 +85,14 @@ pub fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits) ->
 }
 
 fn apply_within(kind: PatchKind, target: &str, patch: &str, limit: usize, work: &mut Work) -> Result<String, PatchFault> {
+    if kind == PatchKind::Merge {
+        return merge::apply(target, patch, limit, work);
+    }
     let mut root = Node::Raw(target);
     let total = work.limit();
-    let spent = |Spent| PatchFault::TooCostly { limit: total };
-    match kind {
-        PatchKind::Merge => tree::merge(&mut root, patch, work).map_err(spent)?,
-        PatchKind::Operations => operations::apply(&mut root, patch, limit, work)?,
-    }
+    operations::apply(&mut root, patch, limit, work)?;
     // Before it is written.
-    let bytes = root.extent(work).map_err(spent)?.bytes;
+    let bytes = root.extent(work).map_err(|Spent| PatchFault::TooCostly { limit: total })?.bytes;
     if bytes > limit { Err(PatchFault::TooLarge { limit }) } else { Ok(root.into_text(bytes)) }
 }
 
@@ -214,6 +214,57 @@ mod tests {
         ] {
             assert_eq!(merge(target, patch), result, "{target} + {patch}");
         }
+    }
+
+    /// All of these on all of these, and below a member of both, against the merge of trees.
+    #[test]
+    fn merges_are_those_of_trees() {
+        use crate::domain::patch_reference;
+        let tree = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let values = [
+            "null",
+            "1",
+            r#"[ null , {"a":null} ]"#,
+            "{ }",
+            r#"{"a":null}"#,
+            r#"{ "a" : { "b" : null , "c" : [ 1 ] } , "d" : "}\"," }"#,
+            r#"{"\u0061":{"b":1,"x":{"y":null,"z":{"":null}}},"e":null}"#,
+            r#"{"a":{"b":{"c":{"d":null,"e":0}}},"d":null}"#,
+            r#"{"d":{"a":null},"":{"":{"":{"":0}}},"\n\"":-1.50}"#,
+            r#"{"e":[],"b":true,"a":"null"}"#,
+        ];
+        for (target, patch) in values.iter().flat_map(|target| values.iter().map(move |patch| (target, patch))) {
+            for (target, patch) in [
+                ((*target).to_owned(), (*patch).to_owned()),
+                (format!(r#"{{"k":0, "m":{target}}}"#), format!(r#"{{"n":{patch},"m":{patch} }}"#)),
+            ] {
+                let mut expected = tree(&target);
+                patch_reference::merge(&mut expected, &tree(&patch));
+                let result = merge(&target, &patch);
+                assert_eq!(tree(&result), expected, "{target} + {patch}");
+                let limit = result.len();
+                assert_eq!(apply(PatchKind::Merge, &target, &patch, within(limit)).as_deref(), Ok(&*result));
+                assert_eq!(apply(PatchKind::Merge, &target, &patch, within(limit - 1)), Err(PatchFault::TooLarge { limit: limit - 1 }));
+            }
+        }
+    }
+
+    #[test]
+    fn new_members_follow_in_the_order_of_the_patch() {
+        assert_eq!(
+            merge(r#"{"b":1,"a":2}"#, r#"{"z":{ "y" : [ 1 ], "x":null },"a":3,"c":null,"\u0079":1}"#),
+            r#"{"b":1,"a":3,"z":{"y":[ 1 ]},"\u0079":1}"#
+        );
+    }
+
+    /// A level that both have is read once for each level above it: that is what is bounded.
+    #[test]
+    fn levels_on_levels_that_both_have_cost_their_product_and_are_refused() {
+        let deep = format!("{}{}{}", r#"{"a":"#.repeat(60), wide(100_000), "}".repeat(60));
+        let limit = 4 * deep.len() as u64 + 65_536;
+        assert_eq!(apply(PatchKind::Merge, &deep, &deep, within(64 << 20)), Err(PatchFault::TooCostly { limit }));
+        // One that only the patch has is read once.
+        assert_eq!(apply(PatchKind::Merge, "{}", &deep, within(64 << 20)).as_deref(), Ok(&*deep));
     }
 
     #[test]

@@ -124,34 +124,3 @@ impl<'a> Node<'a> {
         }
     }
 }
-
-/// Applies a merge patch.
-pub(super) fn merge<'a>(target: &mut Node<'a>, patch: &'a str, work: &mut Work) -> Result<(), Spent> {
-    if document::kind(patch) != Kind::Object {
-        *target = Node::Raw(patch);
-        return Ok(());
-    }
-    if target.members(work)?.is_none() {
-        *target = Node::Object(Box::default());
-    }
-    let Some(members) = target.members(work)? else { return Ok(()) };
-    work.read(patch.len())?;
-    for (raw, value) in document::raw_members(patch) {
-        let place = members.find(&document::unescape(raw), work)?;
-        match (place, document::kind(value)) {
-            (Some(place), Kind::Null) => drop(members.remove(place)),
-            (None, Kind::Null) => {}
-            (Some(place), _) => {
-                if let Some(member) = members.value(place) {
-                    merge(member, value, work)?;
-                }
-            }
-            (None, _) => {
-                let mut fresh = Node::Raw("null");
-                merge(&mut fresh, value, work)?;
-                members.push(Cow::Borrowed(raw), fresh);
-            }
-        }
-    }
-    Ok(())
-}
