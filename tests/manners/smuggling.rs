@@ -98,11 +98,11 @@ async fn what_two_readers_may_read_differently_ends_the_connection() {
     let broken = raw::exchange(app.address, put("Transfer-Encoding: chunked", "zz\r\n\r\n").as_bytes()).await;
     assert!(broken.contains("\"code\":\"invalid_request\""), "{broken}");
     // What is repeated to the client is short.
-    let method = "X".repeat(3000);
+    let method = "A".repeat(3000);
     let request = format!("{method} /limits HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     let answer = raw::exchange(app.address, request.as_bytes()).await;
     assert!(
-        answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: GET,HEAD,OPTIONS\r\n") && !answer.contains("XXXX"),
+        answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: GET,HEAD,OPTIONS\r\n") && !answer.contains("AAAA"),
         "{answer}"
     );
     // What stands behind a body in chunks is looked at as what stands before it.
