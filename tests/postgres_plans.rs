@@ -74,7 +74,7 @@ async fn executions(store: &PostgresStore, acme: &WriteContext, round: usize) {
     store.create_checkpoint(acme, &checkpoint(&execution, "d"), &new_checkpoint(true)).await.unwrap();
     store.get_checkpoint(&acme.tenant, &id).await.unwrap();
     store.restore_checkpoint(acme, &id, Expected::Any).await.unwrap();
-    store.fork_checkpoint(acme, &id, &ExecutionId::parse(&format!("f{round}")).unwrap()).await.unwrap();
+    store.fork_checkpoint(acme, &id, &ExecutionId::parse(&format!("f{round}")).unwrap(), Expected::Any).await.unwrap();
     store.get_state_at(&acme.tenant, &key, Timestamp::from_microseconds(1_700_000_000_000_000)).await.unwrap();
     let (workflow, execution) = (Some(key.workflow.clone()), Some(key.execution.clone()));
     for (workflow, execution) in [(None, None), (workflow.clone(), None), (None, execution.clone()), (workflow, execution)] {

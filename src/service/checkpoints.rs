@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::memory::{Calling, Memory, absent, finish, key_reused};
+use super::memory::{Calling, Memory, absent, finish, key_reused, never};
 use super::resource::Resource;
 use super::states::StateResource;
 use super::{Done, Freshness, Renderers, Representation, WriteRequest};
@@ -14,7 +14,7 @@ use crate::domain::commit;
 use crate::domain::id::{CheckpointId, ExecutionId, TenantId, WorkflowId};
 use crate::domain::page::CursorBinding;
 use crate::domain::principal::Principal;
-use crate::domain::state::{Operation, StateRecord};
+use crate::domain::state::{Operation, StateKey, StateRecord};
 use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Error, Result};
 use crate::store::{self, Lookup, Outcome, Store, StoreError, Tombstone, WriteContext};
@@ -113,13 +113,16 @@ impl Checkpoints {
     /// The id is taken, there is no state to keep, a precondition, a reused key, a store that does not answer.
     pub async fn create(&self, request: &WriteRequest, key: CheckpointKey, new: NewCheckpoint) -> Result<Done<CheckpointRecord>> {
         request.without_precondition()?;
+        let resource = Self::resource(&request.caller, key.clone());
         let outcome = self.memory.run(request, move |store, context| -> Calling<Outcome<CheckpointRecord>> {
             Box::pin(async move { store.create_checkpoint(&context, &key, &new).await })
         });
-        match outcome.await? {
-            Outcome::Refused { .. } => Err(Error::new(Code::CheckpointExists, "The execution has a checkpoint of this id.")),
-            outcome => finish(outcome, CheckpointResource::version, Code::StateNotFound, self.renderers.checkpoint),
-        }
+        let done = match outcome.await? {
+            Outcome::Refused { .. } => return Err(Error::new(Code::CheckpointExists, "The execution has a checkpoint of this id.")),
+            outcome => finish(outcome, CheckpointResource::version, Code::StateNotFound, self.renderers.checkpoint)?,
+        };
+        self.memory.keep(&resource, &done);
+        Ok(done)
     }
 
     /// Loads a checkpoint with its state.
@@ -183,23 +186,30 @@ impl Checkpoints {
         Ok(Done { status: 200, ..done })
     }
 
-    /// Begins a new execution with what a checkpoint keeps.
+    /// Begins a new execution with what a checkpoint keeps. Preconditions are about the new execution's state: whatever they are, it is begun
+    /// only where none is.
     ///
     /// # Errors
-    /// No such checkpoint, a target that exists, a precondition, a reused key, a store that does not answer.
+    /// No such checkpoint, a target that exists, a failed precondition, a reused key, a store that does not answer.
     pub async fn fork(&self, request: &WriteRequest, key: CheckpointKey, target: ExecutionId) -> Result<Done<StateRecord>> {
-        request.without_precondition()?;
+        let forked = StateKey { workflow: key.state.workflow.clone(), execution: target.clone() };
+        let precondition = &request.precondition;
+        let expected = if precondition.is_met_by(None) { Expected::Absent } else { never() };
         let outcome = self.memory.run(request, move |store, context| -> Calling<Outcome<StateRecord>> {
-            Box::pin(async move { store.fork_checkpoint(&context, &key, &target).await })
+            Box::pin(async move { store.fork_checkpoint(&context, &key, &target, expected).await })
         });
         let done = match outcome.await? {
-            Outcome::Refused { .. } => return Err(Error::new(Code::ExecutionExists, "The workflow has an execution of this id.")),
+            Outcome::Refused { current } if precondition.is_met_by(current) => {
+                return Err(Error::new(Code::ExecutionExists, "The workflow has an execution of this id."));
+            }
+            Outcome::Refused { current } => return Err(Error::precondition_failed(current)),
             Outcome::KeyReused => return Err(key_reused()),
             Outcome::Absent => return Err(absent(Code::CheckpointNotFound)),
             outcome @ (Outcome::Applied { .. } | Outcome::Replayed(_)) => {
                 finish(outcome, StateResource::version, Code::CheckpointNotFound, self.renderers.state)?
             }
         };
+        self.memory.keep(&StateResource::new(&request.caller, forked, Operation::Fork), &done);
         Ok(Done { status: 201, ..done })
     }
 }

@@ -329,11 +329,18 @@ pub trait Store: Send + Sync + 'static {
     async fn restore_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<StateRecord>>;
 
     /// Begins a new execution of the same workflow with what a checkpoint keeps (operation `fork`), and with its origin. [`Outcome::Refused`]
-    /// when the target has a live state or any history or checkpoint of its own; [`Outcome::Absent`]: no such checkpoint.
+    /// when the target has a live state or any history or checkpoint of its own, and when its live version is not as `expected`;
+    /// [`Outcome::Absent`]: no such checkpoint.
     ///
     /// # Errors
     /// The store could not answer; see [`StoreError`].
-    async fn fork_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>>;
+    async fn fork_checkpoint(
+        &self,
+        context: &WriteContext,
+        key: &CheckpointKey,
+        target: &ExecutionId,
+        expected: Expected,
+    ) -> Result<Outcome<StateRecord>>;
 
     /// The version of a state that was in force at a moment, inclusive.
     ///

@@ -14,6 +14,7 @@ on_both_stores!(
     a_restore_brings_a_deleted_state_back,
     a_restore_takes_nothing,
     a_fork_begins_an_execution,
+    a_fork_has_preconditions_on_its_target,
     a_deleted_checkpoint_is_gone,
     preconditions_are_about_what_changes,
     answers_are_replayed,
@@ -270,11 +271,39 @@ async fn preconditions_are_about_what_changes(app: TestApp) {
     for header in ["if-match", "if-none-match"] {
         let create = ada.post(CHECKPOINTS, r#"{"checkpoint_id":"c2"}"#).header(header, "*");
         create.send().await.problem(400, "precondition_not_allowed");
-        let fork = ada.post(&format!("{CHECKPOINTS}/c1/fork"), r#"{"execution_id":"e2"}"#).header(header, "*");
-        fork.send().await.problem(400, "precondition_not_allowed");
     }
     assert_eq!(ids(&ada, "/checkpoints").await, ["c1"]);
-    ada.get("/workflows/order/executions/e2/state").send().await.problem(404, "state_not_found");
+}
+
+/// They are about the execution that a fork begins, and none of them makes it write over one.
+async fn a_fork_has_preconditions_on_its_target(app: TestApp) {
+    let ada = with_checkpoint(&app).await;
+    let target = "/workflows/order/executions/e2/state";
+    let fork = |path: &str, header: &'static str, value: &'static str| {
+        ada.post(&format!("{CHECKPOINTS}/{path}/fork"), r#"{"execution_id":"e2"}"#).header(header, value).send()
+    };
+    for value in ["*", "\"1\"", "\"1\", \"2\""] {
+        let problem = fork("c1", "if-match", value).await.problem(412, "precondition_failed");
+        assert!(problem.json().get("current_version").is_none(), "{problem:?}");
+        fork("absent", "if-match", value).await.problem(404, "checkpoint_not_found");
+    }
+    fork("c1", "if-match", "x").await.problem(400, "invalid_etag");
+    ada.get(target).send().await.problem(404, "state_not_found");
+    let first = fork("c1", "if-none-match", "*").await.expect(201);
+    assert_eq!(first.etag(), "\"1\"");
+    for (header, value) in
+        [("if-none-match", "*"), ("if-none-match", "\"3\", W/\"1\""), ("if-match", "\"2\""), ("if-match", "\"2\", \"3\"")]
+    {
+        let problem = fork("c1", header, value).await.problem(412, "precondition_failed");
+        assert_eq!(problem.json()["current_version"], 1, "{header}: {value}");
+    }
+    for (header, value) in [("if-match", "*"), ("if-match", "W/\"1\""), ("if-match", "\"9\", \"1\""), ("if-none-match", "\"2\"")] {
+        fork("c1", header, value).await.problem(409, "execution_exists");
+    }
+    assert_eq!(ada.get(target).send().await.expect(200).body, first.body);
+    ada.delete(target).send().await.expect(204);
+    fork("c1", "if-match", "*").await.problem(412, "precondition_failed");
+    fork("c1", "if-none-match", "*").await.problem(409, "execution_exists");
 }
 
 async fn answers_are_replayed(app: TestApp) {

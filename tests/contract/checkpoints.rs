@@ -171,7 +171,7 @@ pub(super) async fn forked(bench: &Bench) {
     let two = bench.put_state(&writer, &key.state, ODD_STATE).await;
     bench.checkpoint(&writer, &key).await;
     let fork = |context: WriteContext, key: CheckpointKey, target: &'static str| async move {
-        bench.store.fork_checkpoint(&context, &key, &ExecutionId::parse(target).unwrap()).await.unwrap()
+        bench.store.fork_checkpoint(&context, &key, &ExecutionId::parse(target).unwrap(), Expected::Any).await.unwrap()
     };
     assert_eq!(fork(writer.clone(), checkpoint("e", "nowhere"), "f").await, Outcome::Absent);
     assert_eq!(fork(writer.clone(), key.clone(), "e").await, Outcome::Refused { current: Some(version(2)) }, "onto itself");
@@ -207,6 +207,28 @@ pub(super) async fn forked(bench: &Bench) {
     let (created, anew) = applied(fork(writer.clone(), key.clone(), "f").await);
     assert!(created && anew.version > removed.version, "a removed execution's id is free, and its versions go on");
     assert_eq!(anew.forked_from, Some(origin));
+}
+
+pub(super) async fn forked_as_expected(bench: &Bench) {
+    let (writer, key) = (bench.writer(), checkpoint("e", "c"));
+    bench.put_state(&writer, &key.state, SMALL).await;
+    bench.checkpoint(&writer, &key).await;
+    let fork = |key: CheckpointKey, target: &'static str, expected| {
+        let writer = &writer;
+        async move { bench.store.fork_checkpoint(writer, &key, &ExecutionId::parse(target).unwrap(), expected).await.unwrap() }
+    };
+    for expected in [Expected::Present, Expected::Exactly(version(1))] {
+        assert_eq!(fork(key.clone(), "f", expected).await, Outcome::Refused { current: None });
+        assert_eq!(fork(checkpoint("e", "nowhere"), "f", expected).await, Outcome::Absent);
+    }
+    let gone = bench.store.get_state(&writer.tenant, &state("f")).await.unwrap();
+    assert_eq!(gone, Lookup::Absent, "nothing is left of a fork that was refused");
+    let (created, one) = applied(fork(key.clone(), "f", Expected::Absent).await);
+    assert!(created);
+    for expected in [Expected::Any, Expected::Absent, Expected::Present, Expected::Exactly(one.version), Expected::Exactly(version(7))] {
+        assert_eq!(fork(key.clone(), "f", expected).await, Outcome::Refused { current: Some(one.version) }, "{expected:?}");
+    }
+    assert_eq!(live(bench.state(&writer, &state("f")).await), one);
 }
 
 fn key_of(workflow: &str, execution: &str, id: &str) -> CheckpointKey {

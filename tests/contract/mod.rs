@@ -64,7 +64,7 @@ const CASES: &[Case] = cases! {
         increments, an_increment_is_replayed, a_hundred_increments_at_once, a_scope_is_deleted;
     effective: the_first_scope_wins, what_is_gone_shadows_nothing, page_after_page;
     checkpoints: of_the_current_state, of_a_given_state, an_id_is_taken_once, replayed_as_they_were, restored_onto_a_live_state, restored_onto_nothing,
-        forked, listed_over_executions, listed_at_one_moment;
+        forked, forked_as_expected, listed_over_executions, listed_at_one_moment;
     moments: what_was_in_force, among_many_versions;
     executions: workflows_with_a_live_state, in_both_orders, pages_while_rows_change, removed_at_one_commit, checkpoints_versions_grow_over_removal,
         removed_without_a_state, counted_up_to_ten_thousand;

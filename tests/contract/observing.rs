@@ -31,7 +31,7 @@ pub(super) async fn each_applied_write_once(bench: &Bench) {
     assert_eq!(told(bench, &writer), ["checkpoint e c 1"]);
     applied(store.restore_checkpoint(&writer, &key, Expected::Any).await.unwrap());
     assert_eq!(told(bench, &writer), ["state e 2"]);
-    applied(store.fork_checkpoint(&writer, &key, &state("f").execution).await.unwrap());
+    applied(store.fork_checkpoint(&writer, &key, &state("f").execution, Expected::Any).await.unwrap());
     assert_eq!(told(bench, &writer), ["state f 1"]);
     bench.delete_state(&writer, &key.state).await;
     assert_eq!(told(bench, &writer), ["state e 3"]);

@@ -50,7 +50,7 @@ macro_rules! store_methods {
             delete_checkpoint(context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<Tombstone>>;
             list_checkpoints(tenant: &TenantId, query: &CheckpointQuery) -> Result<CheckpointPage>;
             restore_checkpoint(context: &WriteContext, key: &CheckpointKey, expected: Expected) -> Result<Outcome<StateRecord>>;
-            fork_checkpoint(context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>>;
+            fork_checkpoint(context: &WriteContext, key: &CheckpointKey, target: &ExecutionId, expected: Expected) -> Result<Outcome<StateRecord>>;
             get_state_at(tenant: &TenantId, key: &StateKey, at: Timestamp) -> Result<StateAt>;
             list_workflows(tenant: &TenantId, after: Option<&WorkflowId>, limit: usize) -> Result<Page<WorkflowId>>;
             list_executions(tenant: &TenantId, workflow: &WorkflowId, query: &ExecutionQuery) -> Result<ExecutionPage>;

@@ -47,7 +47,7 @@ pub(in crate::http) fn add(api: Api) -> Api {
     )
     .route(
         routes!(fork_checkpoint),
-        Operation::guarded(RESTORE).acts().takes_json().refuses(PATH).refuses(&[Code::CheckpointNotFound, Code::ExecutionExists]),
+        Operation::guarded(RESTORE).writes().takes_json().refuses(PATH).refuses(&[Code::CheckpointNotFound, Code::ExecutionExists]),
     )
 }
 
@@ -294,7 +294,8 @@ async fn restore_checkpoint(
 
 /// Fork an execution from a checkpoint
 ///
-/// Begins a new execution of the same workflow with what the checkpoint keeps. Nothing else is copied.
+/// Begins a new execution of the same workflow with what the checkpoint keeps. Nothing else is copied. Preconditions are about the new execution's
+/// state; an execution that exists is never written over.
 #[utoipa::path(post, path = "/workflows/{workflow_id}/executions/{execution_id}/checkpoints/{checkpoint_id}/fork", operation_id = "forkCheckpoint",
     tag = "Checkpoints", request_body(content = ForkWrite, content_type = "application/json"),
     responses((status = 201, description = "Begun", body = StateView)))]

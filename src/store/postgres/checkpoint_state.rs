@@ -98,6 +98,7 @@ pub(super) struct ForkCheckpoint<'a> {
     pub(super) context: &'a WriteContext,
     pub(super) key: &'a CheckpointKey,
     pub(super) target: &'a ExecutionId,
+    pub(super) expected: Expected,
 }
 
 impl Work for ForkCheckpoint<'_> {
@@ -118,7 +119,7 @@ impl Work for ForkCheckpoint<'_> {
         let head = Head::lock_or_make(connection, tenant, &target, offset).await?;
         let current = head.live()?;
         let has_past: bool = sqlx::query_scalar(HAS_PAST).bind(tenant.as_str()).bind(head.state_id).fetch_one(&mut *connection).await?;
-        if current.is_some() || has_past {
+        if current.is_some() || has_past || !self.expected.is_met_by(current) {
             return Ok(Written::nothing(Outcome::Refused { current }));
         }
         let version = NewVersion {

@@ -340,8 +340,14 @@ impl Store for PostgresStore {
         self.write(context, [&key.state], &checkpoint_state::RestoreCheckpoint { context, key, expected }).await
     }
 
-    async fn fork_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>> {
-        self.write(context, [(&key.state.workflow, target)], &checkpoint_state::ForkCheckpoint { context, key, target }).await
+    async fn fork_checkpoint(
+        &self,
+        context: &WriteContext,
+        key: &CheckpointKey,
+        target: &ExecutionId,
+        expected: Expected,
+    ) -> Result<Outcome<StateRecord>> {
+        self.write(context, [(&key.state.workflow, target)], &checkpoint_state::ForkCheckpoint { context, key, target, expected }).await
     }
 
     async fn get_state_at(&self, tenant: &TenantId, key: &StateKey, at: Timestamp) -> Result<StateAt> {

@@ -224,6 +224,7 @@ pub(super) struct ForkCheckpoint {
     pub(super) context: WriteContext,
     pub(super) key: CheckpointKey,
     pub(super) target: ExecutionId,
+    pub(super) expected: Expected,
 }
 
 #[async_trait]
@@ -231,7 +232,7 @@ impl Write for ForkCheckpoint {
     type Answer = Outcome<StateRecord>;
 
     async fn apply(&self, unit: &mut Unit<'_>) -> Result<Outcome<StateRecord>> {
-        let Self { context, key, target } = self;
+        let Self { context, key, target, expected } = self;
         let tenant = &context.tenant;
         let target = StateKey { workflow: key.state.workflow.clone(), execution: target.clone() };
         if let Some(known) = state_writes::known(unit, context, &target).await? {
@@ -241,10 +242,14 @@ impl Write for ForkCheckpoint {
             return Ok(Outcome::Absent);
         };
         let head = Head::read(unit.connection, tenant, &target).await?;
+        let current = head.as_ref().and_then(Head::live_version);
+        if !expected.is_met_by(current) {
+            return Ok(Outcome::Refused { current });
+        }
         if let Some(head) = &head {
             let taken = head.has_versions(unit.connection, tenant).await? || head.has_checkpoints(unit.connection, tenant).await?;
             if taken {
-                return Ok(Outcome::Refused { current: head.live_version() });
+                return Ok(Outcome::Refused { current });
             }
         }
         let new = NewVersion {

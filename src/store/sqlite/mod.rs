@@ -278,8 +278,14 @@ impl Store for SqliteStore {
         self.writer.submit(RestoreCheckpoint { context: context.clone(), key: key.clone(), expected }).await
     }
 
-    async fn fork_checkpoint(&self, context: &WriteContext, key: &CheckpointKey, target: &ExecutionId) -> Result<Outcome<StateRecord>> {
-        self.writer.submit(ForkCheckpoint { context: context.clone(), key: key.clone(), target: target.clone() }).await
+    async fn fork_checkpoint(
+        &self,
+        context: &WriteContext,
+        key: &CheckpointKey,
+        target: &ExecutionId,
+        expected: Expected,
+    ) -> Result<Outcome<StateRecord>> {
+        self.writer.submit(ForkCheckpoint { context: context.clone(), key: key.clone(), target: target.clone(), expected }).await
     }
 
     async fn get_state_at(&self, tenant: &TenantId, key: &StateKey, at: Timestamp) -> Result<StateAt> {
