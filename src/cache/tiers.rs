@@ -183,14 +183,27 @@ impl Tiers {
 
     /// Leaves what a write of this process has made, after its commit. Whoever writes the key again is told apart by the version.
     pub fn written(&self, key: Key, version: Version, entry: Entry) {
-        let entry = Arc::new(entry);
-        self.local.insert_written(&key, Arc::clone(&entry));
-        self.journal.note(&key, Event::Put, Some(version));
+        self.written_together(vec![(key, version, entry)]);
+    }
+
+    /// The same for all that one write has made.
+    pub fn written_together(&self, made: Vec<(Key, Version, Entry)>) {
+        let made: Vec<_> = made.into_iter().map(|(key, version, entry)| (key, version, Arc::new(entry))).collect();
+        for (key, version, entry) in &made {
+            self.local.insert_written(key, Arc::clone(entry));
+            self.journal.note(key, Event::Put, Some(*version));
+        }
         if let Some(second) = &self.second {
             let second = Arc::clone(second);
-            // Not waited for: the client has its answer. Without it the key is emptied soon.
-            drop(self.lifecycle.spawn(async move { second.put(&key, version, Some(&entry)).await }));
+            // Not waited for: the client has its answer. A key that is not put is emptied soon.
+            drop(self.lifecycle.spawn(async move { second.put_all(made).await }));
         }
+    }
+
+    /// Whether anything would be kept now.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.second.is_some() || self.local.is_enabled()
     }
 
     /// Empties both tiers, of all servers, and voids what is being loaded: more was written than can be told key by key. A second tier that

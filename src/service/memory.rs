@@ -174,6 +174,19 @@ impl Memory {
         }
     }
 
+    /// The same for all that one write has made, where anything keeps it.
+    pub(super) fn keep_all<'a, R: Resource>(&self, written: impl Iterator<Item = (R, &'a R::Record)>, render: Render<R::Record>) {
+        if !self.tiers.keeps() {
+            return;
+        }
+        let entry = |(resource, record): (R, &R::Record)| {
+            // What cannot be rendered is not kept; whoever answers with it will say why.
+            let body = render(record).ok()?.body;
+            Some((Key::new(resource.tenant().clone(), resource.name()), R::version(record), resource.entry(record, body)))
+        };
+        self.tiers.written_together(written.filter_map(entry).collect());
+    }
+
     /// A session lives on: so does what the cache keeps of it.
     pub(super) fn touched<R: Resource>(&self, resource: &R, version: Version, expires_at: Timestamp) {
         let key = Key::new(resource.tenant().clone(), resource.name());

@@ -112,7 +112,15 @@ fn apply_to<R: Patchable>(record: &R::Record, target: &str, patch: &Patch) -> Re
     let text = patch::apply(patch.kind, target, &patch.text, patch.limits).map_err(refused)?;
     // What a patch makes of two valid documents can nest deeper than either.
     let text = document::validate(text.as_bytes())?;
-    R::patched(record, patch, text)
+    R::patched(record, patch, text).map_err(|error| taken_by_null(patch, error))
+}
+
+/// A member that is missing was taken away; by a merge patch perhaps in the belief that it would become `null`.
+fn taken_by_null(patch: &Patch, mut error: Error) -> Error {
+    if error.code == Code::MissingMember && patch.kind == PatchKind::Merge {
+        error.detail.push_str(" A merge patch removes a member that it sets to null; to store null, send a JSON Patch or a PUT.");
+    }
+    error
 }
 
 fn refused(fault: PatchFault) -> Error {

@@ -149,14 +149,17 @@ impl Sessions {
             }
             log_delegation(caller, &owner);
         }
+        let resource = Self::resource(caller, id.clone());
         // An id tells that it is taken, whoever has it.
         let outcome = self.memory.run(request, move |store, context| -> Calling<Outcome<SessionRecord>> {
             Box::pin(async move { store.put_session(&context, &id, &Reach::All, &owner, Expected::Absent, &document).await })
         });
-        match outcome.await? {
-            Outcome::Refused { .. } => Err(Error::new(Code::SessionExists, "There is a session of this id.")),
-            outcome => finish(outcome, SessionResource::version, Code::SessionNotFound, self.render),
-        }
+        let done = match outcome.await? {
+            Outcome::Refused { .. } => return Err(Error::new(Code::SessionExists, "There is a session of this id.")),
+            outcome => finish(outcome, SessionResource::version, Code::SessionNotFound, self.render)?,
+        };
+        self.memory.keep(&resource, &done);
+        Ok(done)
     }
 
     /// Saves a session.

@@ -256,7 +256,12 @@ impl Variables {
             Box::pin(async move { store.write_variables(&context, &scope, life, &batch).await })
         });
         match outcome.await? {
-            BatchOutcome::Applied(record) => Ok((record, false)),
+            BatchOutcome::Applied(record) => {
+                let tenant = &request.caller.tenant;
+                let written = record.set.iter().map(|set| (VariableResource { tenant: tenant.clone(), key: set.key.clone(), life }, set));
+                self.memory.keep_all(written, self.render);
+                Ok((record, false))
+            }
             BatchOutcome::Replayed(record) => Ok((record, true)),
             BatchOutcome::KeyReused => Err(key_reused()),
             BatchOutcome::Refused(differing) => Err(refused_batch(&differing)),

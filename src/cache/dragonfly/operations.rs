@@ -227,6 +227,12 @@ impl Dragonfly {
         told.is_ok()
     }
 
+    /// The same for all that one write has made.
+    pub(in crate::cache) async fn put_all(&self, made: Vec<(Key, Version, Arc<Entry>)>) {
+        let putting = stream::iter(made).map(|(key, version, entry)| async move { self.put(&key, version, Some(&entry)).await });
+        putting.buffer_unordered(MOST_AT_ONCE).for_each(|_| std::future::ready(())).await;
+    }
+
     /// Versions of these keys were committed, or may have been: unless it is told of them with [`Dragonfly::put`] within this time, the keys
     /// are emptied.
     pub(in crate::cache) fn expect(&self, changes: &[Change], within: Duration) {

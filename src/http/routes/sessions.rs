@@ -206,7 +206,8 @@ async fn create_session(FromState(state): FromState<AppState>, mut write: Write<
 
 /// Save a session
 ///
-/// Replaces the data as a whole, or begins the session. Another user's live session is 404.
+/// Replaces the session as a whole, or begins it: without `sliding` it slides no longer, without `max_ttl_seconds` it has no cap any more. Only the
+/// clock goes on without `ttl_seconds`. A PATCH leaves what it does not name. Another user's live session is 404.
 #[utoipa::path(put, path = "/sessions/{session_id}", operation_id = "putSession", tag = "Sessions",
     request_body(content = SessionWrite, content_type = "application/json"),
     responses((status = 200, description = "Replaced", body = SessionView), (status = 201, description = "Begun", body = SessionView)))]

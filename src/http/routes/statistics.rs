@@ -218,7 +218,8 @@ async fn get_statistics(FromState(state): FromState<AppState>) -> Result<Respons
 
 /// Empty the caches
 ///
-/// That of this server; with `tier=all` the second tier as well. Nothing is lost: the next reads come from the store.
+/// That of this server, which its tenants share; with `tier=all` the second tier as well, and those of all servers. Nothing is lost: the next reads
+/// come from the store.
 #[utoipa::path(delete, path = "/cache", operation_id = "clearCache", tag = "Operations",
     params(("tier" = Option<String>, Query, description = "`local` (default) or `all`.", pattern = "^(local|all)$", nullable = false)),
     responses((status = 200, description = "Emptied", body = ClearingView)))]
