@@ -18,7 +18,7 @@ use nworkflow_state::domain::variable::{BatchOutcome, Number, Scope, VariableBat
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::lifecycle::Lifecycle;
 use nworkflow_state::store::postgres::{OpenMode, PostgresStore};
-use nworkflow_state::store::{Outcome, Store, StoreError, WriteContext};
+use nworkflow_state::store::{Outcome, Store, WriteContext};
 use sqlx::Row as _;
 use uuid::Uuid;
 
@@ -303,21 +303,5 @@ async fn a_write_that_is_given_up_at_its_commit_is_told_as_committed() {
         assert_eq!(ear.heard(), [format!("before {name} 1"), format!("committed {name} 1")]);
     }
     assert!(given_up > 20, "{given_up} of 200 writes were given up");
-    store.close().await;
-}
-
-#[tokio::test]
-async fn an_expiry_stays_within_the_calendar() {
-    let database = TestDatabase::migrated().await;
-    let store = database.store(Clock::new()).await;
-    let acme = context("acme");
-    let id = session("s");
-    put_session(&store, &acme, &id, 3600).await;
-    let ten_years = 315_360_000;
-    for _ in 0..900 {
-        let record = applied(store.extend_session(&acme, &id, &Reach::All, Expected::Any, ten_years).await.unwrap());
-        assert!(record.expires_at.to_string().starts_with(|digit: char| digit.is_ascii_digit()));
-    }
-    assert!(matches!(store.touch_session(&acme.tenant, &id).await, Ok(Some(_)) | Err(StoreError::Contended(_))));
     store.close().await;
 }

@@ -10,6 +10,8 @@ use super::version::Version;
 
 /// Seconds that a session lives unless told otherwise.
 pub const DEFAULT_TTL_SECONDS: i64 = 3600;
+/// What no session outlives, however often it is extended: 9999-12-30T00:00:00Z. RFC 3339 has no room for later years.
+pub const LAST_EXPIRY: Timestamp = Timestamp::from_microseconds(253_402_128_000_000_000);
 /// A read of a sliding session moves its expiry at most once in this part of its time to live.
 pub const TOUCH_PART: i64 = 10;
 

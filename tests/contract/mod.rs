@@ -59,7 +59,7 @@ const CASES: &[Case] = cases! {
     variables: versions_grow_over_deletion, times_grow_against_the_clock, bytes_are_kept, the_longest_keys,
         gone_at_its_instant, expired_is_absent_to_writes, a_ttl_is_set_anew_by_every_write;
     sessions: versions_grow_over_deletion, times_grow_against_the_clock, bytes_are_kept, replayed_as_they_were, gone_at_their_instant, within_reach,
-        writes_and_the_clock, extended, touched, listed_within_reach, lives_inherit_nothing;
+        writes_and_the_clock, extended, ends_within_the_calendar, touched, listed_within_reach, lives_inherit_nothing;
     batches: set_and_delete_in_one, all_or_nothing, flags_stay, a_batch_is_replayed, a_thousand_names, parallel_batches_are_serial,
         increments, an_increment_is_replayed, a_hundred_increments_at_once, a_scope_is_deleted;
     effective: the_first_scope_wins, what_is_gone_shadows_nothing, page_after_page;

@@ -4,7 +4,7 @@ use nworkflow_state::domain::session::{DEFAULT_TTL_SECONDS, Reach, SessionDocume
 use nworkflow_state::domain::variable::{BatchOutcome, Number, Scope, VariableBatch};
 use nworkflow_state::domain::version::{Expected, Version};
 use nworkflow_state::store::change::{ChangeKind, ChangeOperation};
-use nworkflow_state::store::{IncrementOutcome, Lookup, Outcome, VariableQuery, WriteContext};
+use nworkflow_state::store::{IncrementOutcome, Lookup, Outcome, StoreError, VariableQuery, WriteContext};
 
 use super::bench::{Bench, applied, lasting, live, name, plain, replayed, session, under_key, user, variable, version};
 use super::states::ODD;
@@ -156,6 +156,21 @@ pub(super) async fn writes_and_the_clock(bench: &Bench) {
     assert_eq!(live(bench.session(&writer, &id).await), five);
     bench.clock.advance_seconds(21);
     assert_eq!(bench.session(&writer, &id).await, Lookup::Gone(version(5)));
+}
+
+/// However often a session is extended, its end can be told.
+pub(super) async fn ends_within_the_calendar(bench: &Bench) {
+    let (writer, id) = (bench.writer(), session("s"));
+    bench.put_session(&writer, &id, &lasting(3600)).await;
+    let mut last = None;
+    for _ in 0..805 {
+        let extended = bench.store.extend_session(&writer, &id, &ALL, Expected::Any, 315_360_000).await.unwrap();
+        last = Some(applied(extended).1.expires_at);
+    }
+    assert_eq!(last.map(|last| last.to_string()).as_deref(), Some("9999-12-30T00:00:00.000000Z"));
+    assert_eq!(Some(live(bench.session(&writer, &id).await).expires_at), last);
+    let touched = bench.store.touch_session(&writer.tenant, &id).await;
+    assert!(matches!(touched, Ok(None | Some(_)) | Err(StoreError::Contended(_))), "{touched:?}");
 }
 
 pub(super) async fn extended(bench: &Bench) {

@@ -268,7 +268,7 @@ async fn delete_session(FromState(state): FromState<AppState>, SessionPath(id): 
 
 /// Extend a session
 ///
-/// Adds seconds to its present expiry, under its cap. An expired session is 404 and never revived.
+/// Adds seconds to its present expiry, under its cap, and to the end of the year 9999 at most. An expired session is 404 and never revived.
 #[utoipa::path(post, path = "/sessions/{session_id}/extend", operation_id = "extendSession", tag = "Sessions",
     request_body(content = SessionExtension, content_type = "application/json"),
     responses((status = 200, description = "Extended", body = SessionView)))]

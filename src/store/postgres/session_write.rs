@@ -11,12 +11,9 @@ use super::{session_read, session_sql};
 use crate::domain::clock::Timestamp;
 use crate::domain::commit::Resource;
 use crate::domain::id::{SessionId, TenantId, UserId};
-use crate::domain::session::{DEFAULT_TTL_SECONDS, Reach, SessionDocument, SessionRecord};
+use crate::domain::session::{DEFAULT_TTL_SECONDS, LAST_EXPIRY, Reach, SessionDocument, SessionRecord};
 use crate::domain::version::Expected;
 use crate::store::{IDEMPOTENCY_SECONDS, Outcome, Replay, Tombstone, WriteContext, answer};
-
-/// What no session outlives, however often it is extended: 9999-12-30T00:00:00Z. RFC 3339 has no room for later years.
-const LAST_EXPIRY: Timestamp = Timestamp::from_microseconds(253_402_128_000_000_000);
 
 /// One session to save.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use super::writer::{Unit, Write};
 use crate::domain::clock::Timestamp;
 use crate::domain::commit::Resource;
 use crate::domain::id::{SessionId, TenantId, UserId};
-use crate::domain::session::{DEFAULT_TTL_SECONDS, Reach, SessionDocument, SessionRecord};
+use crate::domain::session::{DEFAULT_TTL_SECONDS, LAST_EXPIRY, Reach, SessionDocument, SessionRecord};
 use crate::domain::version::{Expected, Version};
 use crate::store::change::{ChangeKind, ChangeOperation};
 use crate::store::{Outcome, Result, Tombstone, WriteContext, answer};
@@ -52,7 +52,7 @@ fn change(id: &SessionId, operation: ChangeOperation, version: Version, at: Time
 
 /// The time under the cap of a session that began at a moment.
 fn capped(time: Timestamp, created_at: Timestamp, max_ttl_seconds: Option<i64>) -> Timestamp {
-    max_ttl_seconds.map_or(time, |seconds| time.min(created_at.plus_seconds(seconds)))
+    max_ttl_seconds.map_or(time, |seconds| time.min(created_at.plus_seconds(seconds))).min(LAST_EXPIRY)
 }
 
 /// The bucket in which the sweeper first looks at what ends at a moment.
