@@ -104,8 +104,9 @@ async fn a_slow_database_is_not_waited_for_by_all() {
     let waited = refused.iter().filter(|(_, verdict, ..)| *verdict == (503, "overloaded".to_owned())).count();
     assert!(waited > 0 && refused.iter().all(|(_, (status, _), ..)| *status == 503), "{refused:?}");
     assert!(good > 0 && refused.len() > 20 && deepest <= 8);
-    // 250 ms on a machine that does nothing else.
-    assert!(slowest <= Duration::from_millis(size(350, 250) as u64), "a refusal is no answer that was waited for: {slowest:?}");
+    // 250 ms on a machine that does nothing else. Elsewhere it must only be clear that nobody waited for an answer of the database, which took longer.
+    let bound = if size(0, 1) == 1 { Duration::from_millis(250) } else { SLOWER };
+    assert!(slowest < bound, "a refusal is no answer that was waited for: {slowest:?}");
     // Reads and writes, each as it says.
     slow.delay(Duration::ZERO);
     ada.get("/workflows").send().await.expect(200);
