@@ -49,7 +49,7 @@ impl Place {
     }
 
     /// `dev` on ports of its own, ready.
-    fn dev(&self, arguments: &[&str]) -> Server {
+    pub(crate) fn dev(&self, arguments: &[&str]) -> Server {
         self.dev_with(arguments, &[])
     }
 

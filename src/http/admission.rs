@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use http::header::{CONNECTION, EXPECT, HOST, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Version};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::AppState;
@@ -46,27 +47,22 @@ pub(super) async fn admission(State(state): State<AppState>, request: Request, n
 }
 
 async fn admit(state: &AppState, request: Request, next: Next) -> Result<Response> {
-    check_size(state, &request)?;
-    check_framing(&request)?;
-    let limit = time_limit(state, &request)?;
-    let is_probe = request.uri().path().starts_with("/health/");
     // Whoever asks whether to send the body is not asked for it only to have it thrown away.
     let waits = request.headers().contains_key(EXPECT);
     let (request, body) = share_body(request);
-    let place = match Arc::clone(&state.places).try_acquire_owned() {
-        Ok(place) => Some(place),
-        Err(_) if is_probe => None,
-        Err(_) => {
+    let entrance = enter(state, &request, body.is_some());
+    let (limit, place) = match entrance {
+        Ok(entrance) => entrance,
+        Err(error) => {
             if let Some(body) = body.filter(|_| !waits) {
                 drain(state, body);
             }
-            return Err(Error::new(Code::Overloaded, "The server has too many requests at work.")
-                .with_limit(state.config.server.max_in_flight as u64));
+            return Err(error);
         }
     };
     let _in_flight = state.metrics.enter_request();
     let work = deadline::within(Some(Instant::now() + limit), AssertUnwindSafe(next.run(request)).catch_unwind());
-    let response = match tokio::time::timeout(limit + GRACE, work).await {
+    let mut response = match tokio::time::timeout(limit + GRACE, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),
         Err(_) => Error::new(Code::DeadlineExceeded, format!("The request took longer than {} ms.", limit.as_millis())).into_response(),
@@ -75,11 +71,36 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     drop(place);
     // A body that came too slowly is not waited for once more.
     let is_late = response.extensions().get::<Unrendered>().is_some_and(|Unrendered(error)| error.code == Code::BodyTimeout);
-    if let Some(body) = body.filter(|body| !is_late && (!waits || body.was_asked_for())) {
-        drain(state, body);
+    match body {
+        // The library closes the connection behind what is left of the body.
+        Some(body) if is_late || (waits && !body.was_asked_for()) => {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Some(body) => drain(state, body),
+        None => {}
     }
     Ok(response)
 }
+
+/// How long a request may take, and its place among those at work: what is for operators is answered also when there is none.
+fn enter(state: &AppState, request: &Request, has_body: bool) -> Result<(Duration, Option<OwnedSemaphorePermit>)> {
+    check_size(state, request)?;
+    check_framing(request)?;
+    let limit = time_limit(state, request, has_body)?;
+    let is_for_operators = request.extensions().get() == Some(&ForOperators) || request.uri().path().starts_with("/health/");
+    match Arc::clone(&state.places).try_acquire_owned() {
+        Ok(place) => Ok((limit, Some(place))),
+        Err(_) if is_for_operators => Ok((limit, None)),
+        Err(_) => {
+            Err(Error::new(Code::Overloaded, "The server has too many requests at work.")
+                .with_limit(state.config.server.max_in_flight as u64))
+        }
+    }
+}
+
+/// An extension of requests that need no place: those to the metrics' own port, which is looked at when all places are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ForOperators;
 
 /// Reads the rest of a body while the answer is on its way: a client that still sends when the connection closes would not read why, and
 /// one that sends nothing more is answered at once.
@@ -130,9 +151,9 @@ pub(super) fn headers_too_large(server: &ServerConfig) -> Error {
 }
 
 /// How long the request may take. A body has time of its own, unless the client set the whole time.
-fn time_limit(state: &AppState, request: &Request) -> Result<Duration> {
+fn time_limit(state: &AppState, request: &Request, has_body: bool) -> Result<Duration> {
     let server = &state.config.server;
-    let body = if request.body().is_end_stream() { Duration::ZERO } else { server.body_read_timeout_ms.into() };
+    let body = if has_body { server.body_read_timeout_ms.into() } else { Duration::ZERO };
     let limit = Duration::from(server.request_timeout_ms) + body;
     let Some(text) = single_header(request.headers(), "x-request-timeout-ms")? else { return Ok(limit) };
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -150,6 +171,8 @@ fn check_framing(request: &Request) -> Result<()> {
         Some(Doubt::LengthBesideChunks) => {
             return Err(Error::new(Code::InvalidRequest, "The head must not have both Content-Length and Transfer-Encoding."));
         }
+        Some(Doubt::Fragment) => return Err(Error::new(Code::InvalidRequest, "The target of the request must not have a fragment.")),
+        Some(Doubt::NoChunks) => return Err(Error::new(Code::InvalidRequest, "The chunks of the body are malformed.")),
         Some(Doubt::Lost) | None => {}
     }
     let hosts = request.headers().get_all(HOST).iter().count();

@@ -36,8 +36,11 @@ impl Chunks {
         self.at == At::End
     }
 
-    /// How many of these bytes belong to the body; `None`: they are no chunks.
-    pub(super) fn pass(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// How many of these bytes belong to the body.
+    ///
+    /// # Errors
+    /// They are no chunks behind so many.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> Result<usize, usize> {
         let mut passed = 0;
         while passed < bytes.len() && !self.is_over() {
             if self.at == At::Data {
@@ -47,11 +50,11 @@ impl Chunks {
                     self.at = At::DataReturn;
                 }
             } else {
-                self.at = self.step(bytes[passed])?;
+                self.at = self.step(bytes[passed]).ok_or(passed)?;
                 passed += 1;
             }
         }
-        Some(passed)
+        Ok(passed)
     }
 
     fn step(&mut self, byte: u8) -> Option<At> {
@@ -114,7 +117,10 @@ mod tests {
             "0\r\nA\r\r",
             "0x5\r\n",
         ] {
-            assert_eq!(Chunks::new().pass(body.as_bytes()), None, "{body:?}");
+            assert!(Chunks::new().pass(body.as_bytes()).is_err(), "{body:?}");
+        }
+        for (body, good) in [("x", 0), ("0\r\n\n", 3), ("5\r\n12345\n", 8), ("0\r\nA: b\n\r\n", 7)] {
+            assert_eq!(Chunks::new().pass(body.as_bytes()), Err(good), "{body:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Extension;
@@ -25,7 +25,6 @@ use super::operation::Identified;
 use super::peer::Peer;
 use super::problem::{self, Unrendered};
 use crate::domain::id::uuid_v7;
-use crate::domain::principal::Principal;
 use crate::error::{Code, Error};
 use crate::telemetry::in_request;
 
@@ -58,6 +57,17 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     let is_read = method == Method::GET || method == Method::HEAD;
     let wants_csrf_token = is_read && manners::wants_csrf_token(request.headers());
     let asks_store = asks_store(request.headers());
+    let mut record = Record {
+        state: state.clone(),
+        id: id.clone(),
+        method,
+        path: path.clone(),
+        route,
+        identified,
+        started,
+        address: peer.map(|peer| peer.address),
+        is_told: false,
+    };
 
     let mut response = in_request(Arc::clone(&id.text), next.run(request)).await;
 
@@ -84,12 +94,8 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     if let Ok(value) = HeaderValue::from_str(&id.text) {
         response.headers_mut().insert("x-request-id", value);
     }
-    let (route, caller, elapsed) = (route.as_deref(), identified.get(), started.elapsed());
-    record(
-        &state,
-        &Line { id: &id, method: &method, path: &path, route, caller, elapsed, address: peer.map(|peer| peer.address) },
-        &response,
-    );
+    let error = response.extensions().get::<Unrendered>().map(|Unrendered(error)| &**error);
+    record.tell(response.status(), error);
     response
 }
 
@@ -126,48 +132,63 @@ fn request_id(state: &AppState, headers: &HeaderMap) -> RequestId {
     RequestId { text: uuid.to_string().into(), uuid }
 }
 
-/// What the log line says beside the answer.
-struct Line<'a> {
-    id: &'a RequestId,
-    method: &'a Method,
-    path: &'a str,
-    route: Option<&'a str>,
-    caller: Option<&'a Principal>,
-    elapsed: Duration,
+/// The status of a request that was not answered, as proxies log it: its connection ended first, or the server did.
+const CONNECTION_ENDED: u16 = 499;
+
+/// What is told of a request when it has ended, however that was: its work may be done although nobody reads the answer.
+struct Record {
+    state: AppState,
+    id: RequestId,
+    method: Method,
+    path: String,
+    route: Option<String>,
+    identified: Identified,
+    started: Instant,
     /// Whose request it is, as far as trusted proxies tell.
     address: Option<IpAddr>,
+    is_told: bool,
 }
 
-/// One line a request. Paths hold ids and names, percent-encoded; queries, bodies, headers and tokens never appear.
-fn record(state: &AppState, line: &Line<'_>, response: &Response) {
-    let status = response.status();
-    state.metrics.record_request(line.route, line.method, status, line.elapsed);
-    let error = response.extensions().get::<Unrendered>().map(|Unrendered(error)| &**error);
-    let principal = line.caller;
-    let (tenant, subject) = principal.map_or(("", ""), |principal| (principal.tenant.as_str(), principal.subject.as_str()));
-    let client = principal.and_then(|principal| principal.client.as_deref()).unwrap_or_default();
-    let actor = principal.and_then(|principal| principal.actor.as_deref()).unwrap_or_default();
-    let code = error.map_or("", |error| error.code.name());
-    if let Some(error) = error {
-        state.metrics.record_problem(error.code.name());
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_told {
+            self.tell(StatusCode::from_u16(CONNECTION_ENDED).unwrap_or_default(), None);
+        }
     }
-    match error.map(|error| error.code) {
-        _ if principal.is_some() => state.metrics.record_authentication("accepted"),
-        Some(refused) if refused.status() == 401 || refused == Code::TenantForbidden => state.metrics.record_authentication(refused.name()),
-        _ => {}
+}
+
+impl Record {
+    /// One line a request. Paths hold ids and names, percent-encoded; queries, bodies, headers and tokens never appear.
+    fn tell(&mut self, status: StatusCode, error: Option<&Error>) {
+        self.is_told = true;
+        let (metrics, elapsed) = (&self.state.metrics, self.started.elapsed());
+        metrics.record_request(self.route.as_deref(), &self.method, status, elapsed);
+        let principal = self.identified.get();
+        let (tenant, subject) = principal.map_or(("", ""), |principal| (principal.tenant.as_str(), principal.subject.as_str()));
+        let client = principal.and_then(|principal| principal.client.as_deref()).unwrap_or_default();
+        let actor = principal.and_then(|principal| principal.actor.as_deref()).unwrap_or_default();
+        let code = error.map_or("", |error| error.code.name());
+        if let Some(error) = error {
+            metrics.record_problem(error.code.name());
+        }
+        match error.map(|error| error.code) {
+            _ if principal.is_some() => metrics.record_authentication("accepted"),
+            Some(refused) if refused.status() == 401 || refused == Code::TenantForbidden => metrics.record_authentication(refused.name()),
+            _ => {}
+        }
+        let cause = error.and_then(Error::cause).unwrap_or_default();
+        let address = self.address.map(|address| address.to_string()).unwrap_or_default();
+        let (route, duration_ms) = (self.route.as_deref().unwrap_or_default(), elapsed.as_micros() as f64 / 1000.0);
+        macro_rules! request_line {
+            ($level:ident) => {
+                tracing::$level!(
+                    request_id = %self.id.text, method = %self.method, route, path = self.path, status = status.as_u16(), duration_ms, address, tenant,
+                    subject, client, actor, code, cause, "request"
+                )
+            };
+        }
+        if status.is_server_error() { request_line!(error) } else { request_line!(info) }
     }
-    let cause = error.and_then(Error::cause).unwrap_or_default();
-    let address = line.address.map(|address| address.to_string()).unwrap_or_default();
-    let duration_ms = line.elapsed.as_micros() as f64 / 1000.0;
-    macro_rules! request_line {
-        ($level:ident) => {
-            tracing::$level!(
-                request_id = %line.id.text, method = %line.method, route = line.route.unwrap_or_default(), path = line.path, status = status.as_u16(), duration_ms, address,
-                tenant, subject, client, actor, code, cause, "request"
-            )
-        };
-    }
-    if status.is_server_error() { request_line!(error) } else { request_line!(info) }
 }
 
 /// The answer to a path that no route has; `OPTIONS *` is about the server as a whole (RFC 9110 section 9.3.7).

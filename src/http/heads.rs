@@ -41,6 +41,10 @@ pub(super) enum Doubt {
     BareLineFeed,
     /// The head has a length beside chunks (RFC 9112 section 6.1).
     LengthBesideChunks,
+    /// The target has a fragment, which the library cuts off (RFC 9112 section 3.2 has none).
+    Fragment,
+    /// The body is said to come in chunks, and what has come of it is none (RFC 9112 section 7.1).
+    NoChunks,
     /// It is not known where this head, or the next one, begins.
     Lost,
 }
@@ -54,6 +58,8 @@ pub(super) struct Readable {
     pub(super) is_within_target: bool,
     /// Lines behind the request line.
     pub(super) headers: usize,
+    /// Bytes of the whole head, when all of it has come.
+    pub(super) size: Option<usize>,
 }
 
 impl Heads {
@@ -66,9 +72,15 @@ impl Heads {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// These bytes came.
-    pub(super) fn came(&self, bytes: &[u8]) {
-        self.with(|position| position.came(bytes));
+    /// These bytes came. How many of them the library may see: those behind are no chunks, though they stand where chunks must be. It would take
+    /// some of them for a trailer, and so the next request's head.
+    pub(super) fn came(&self, bytes: &[u8]) -> usize {
+        self.with(|position| position.came(bytes))
+    }
+
+    /// Whether the client may still be sending what nobody reads: the connection ends in the middle of a body, or behind what was no request.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.with(|position| position.is_lost || position.body > 0 || position.chunks.is_some() || !position.bytes.is_empty())
     }
 
     /// The head has become a request, with a body of this length (`None`: in chunks). What is wrong with it, if anything.
@@ -83,19 +95,21 @@ impl Heads {
 }
 
 impl Position {
-    fn came(&mut self, mut bytes: &[u8]) {
+    fn came(&mut self, all: &[u8]) -> usize {
         if self.is_lost {
-            return;
+            return all.len();
         }
-        let of_body = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());
+        let of_body = usize::try_from(self.body).unwrap_or(usize::MAX).min(all.len());
         self.body -= of_body as u64;
-        bytes = &bytes[of_body..];
+        let mut bytes = &all[of_body..];
         if let Some(chunks) = &mut self.chunks {
-            let Some(passed) = chunks.pass(bytes) else {
-                self.lose();
-                return;
-            };
-            bytes = &bytes[passed..];
+            match chunks.pass(bytes) {
+                Ok(passed) => bytes = &bytes[passed..],
+                Err(passed) => {
+                    self.lose();
+                    return of_body + passed;
+                }
+            }
             if chunks.is_over() {
                 self.chunks = None;
             }
@@ -103,6 +117,7 @@ impl Position {
         self.seen += bytes.len() as u64;
         self.lines += feeds(bytes);
         self.bytes.extend_from_slice(&bytes[..bytes.len().min(self.limit - self.bytes.len())]);
+        all.len()
     }
 
     fn lose(&mut self) {
@@ -115,7 +130,7 @@ impl Position {
             self.lose();
             return Some(Doubt::Lost);
         };
-        let doubt = doubt(&self.bytes[..head]);
+        let mut doubt = doubt(&self.bytes[..head]);
         let is_whole = self.seen == self.bytes.len() as u64;
         match body.map(|body| (head as u64).saturating_add(body)) {
             // More is to come of the body.
@@ -126,7 +141,9 @@ impl Position {
             None if is_whole => {
                 let behind = self.bytes.split_off(head);
                 (self.bytes, self.seen, self.lines, self.chunks) = (Vec::new(), 0, 0, Some(Chunks::new()));
-                self.came(&behind);
+                if self.came(&behind) < behind.len() {
+                    doubt = doubt.or(Some(Doubt::NoChunks));
+                }
             }
             _ => self.lose(),
         }
@@ -145,6 +162,7 @@ impl Position {
             has_method: method.is_some(),
             is_within_target: !self.is_lost && !is_whole,
             headers: self.lines.saturating_sub(feeds(&self.bytes[..start]) + 1),
+            size: end_of_head(head),
         };
         let target = target(first).filter(|_| is_whole && readable.has_method);
         let mut request = Request::new(());
@@ -196,6 +214,8 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
 
 /// What two readers may read differently in a whole head, and the library does not show.
 fn doubt(head: &[u8]) -> Option<Doubt> {
+    let request_line = head.split(|byte| *byte == b'\n').find(|line| !matches!(line, [] | [b'\r'])).unwrap_or_default();
+    let has_fragment = request_line.contains(&b'#');
     let (mut has_length, mut has_coding) = (false, false);
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         if !line.ends_with(b"\r\n") {
@@ -205,7 +225,8 @@ fn doubt(head: &[u8]) -> Option<Doubt> {
         has_length |= name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str().as_bytes());
         has_coding |= name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str().as_bytes());
     }
-    (has_length && has_coding).then_some(Doubt::LengthBesideChunks)
+    let beside = (has_length && has_coding).then_some(Doubt::LengthBesideChunks);
+    beside.or(has_fragment.then_some(Doubt::Fragment))
 }
 
 /// The target of a request line that is one.

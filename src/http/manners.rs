@@ -116,14 +116,20 @@ pub(super) async fn cross_origin(State(rules): State<CorsLayer>, request: Reques
     if !is_asked_before {
         return as_any_other(&rules, request, next).await;
     }
-    let (parts, _) = request.into_parts();
-    let own = next.clone().run(Request::from_parts(parts.clone(), Body::empty())).await;
+    let (parts, body) = request.into_parts();
+    let own = next.clone().run(Request::from_parts(parts.clone(), body)).await;
     if own.status().is_client_error() {
         // No such path, or nothing that a route would see: there is nothing to allow.
         return own;
     }
     let mut answer = never_fails(rules.layer(next).oneshot(Request::from_parts(parts, Body::empty())).await);
     *answer.status_mut() = StatusCode::NO_CONTENT;
+    // What the route says of itself, to whoever asks.
+    for name in [ALLOW, HeaderName::from_static("accept-patch")] {
+        if let Some(value) = own.headers().get(&name) {
+            answer.headers_mut().insert(name, value.clone());
+        }
+    }
     answer
 }
 

@@ -34,8 +34,8 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::{Extension, Router};
 use http::Method;
 use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
@@ -184,7 +184,8 @@ pub fn metrics_router(state: AppState) -> Site {
         .route("/metrics", axum::routing::get(routes::operations::get_metrics))
         .fallback(edge::no_route)
         .method_not_allowed_fallback(edge::no_method)
-        .layer(from_fn_with_state(state.clone(), admission::admission));
+        .layer(from_fn_with_state(state.clone(), admission::admission))
+        .layer(Extension(admission::ForOperators));
     let [router, refusals] = [routes, Router::new().fallback(refusal::refuse)]
         .map(|routes| routes.layer(from_fn_with_state(state.clone(), edge::edge)).with_state(state.clone()));
     Site { router, refusals: Some(refusals) }

@@ -6,9 +6,11 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{self, Body};
@@ -17,6 +19,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderValue, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 use tower::ServiceExt as _;
 
 use super::heads::{Heads, Readable};
@@ -53,6 +56,10 @@ fn refusal(status: StatusCode, readable: Readable, server: &ServerConfig) -> Err
         414 => admission::uri_too_long(server),
         431 if readable.is_within_target => admission::uri_too_long(server),
         431 if readable.headers > server.max_headers => admission::too_many_headers(server),
+        // The whole head has come and is none too large, so it announces what is.
+        431 if readable.size.is_some_and(|size| size <= server.max_header_bytes) => {
+            Error::new(Code::InvalidRequest, "The header Content-Length is no length that a body can have.")
+        }
         431 => admission::headers_too_large(server),
         _ => Error::new(Code::InvalidRequest, "The request is not well-formed HTTP/1.1."),
     }
@@ -105,6 +112,11 @@ impl Maker {
     }
 }
 
+/// How much is read of what a client still sends when the connection ends, so that it gets to read the answer.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+/// How long that may take.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
 /// What is written instead of a bare answer.
 enum Pending {
     Made(Pin<Box<dyn Future<Output = Vec<u8>> + Send>>),
@@ -118,11 +130,20 @@ pub(super) struct Refusals<S> {
     /// Without it the answers stay as they are.
     maker: Option<Maker>,
     pending: Option<Pending>,
+    /// Chunks are malformed: nothing more is read.
+    is_broken: bool,
+    linger: Option<Linger>,
+}
+
+/// The end of a connection whose client may still be sending.
+struct Linger {
+    until: Pin<Box<Sleep>>,
+    left: usize,
 }
 
 impl<S> Refusals<S> {
     pub(super) fn new(stream: S, maker: Option<Maker>) -> Self {
-        Self { stream, maker, pending: None }
+        Self { stream, maker, pending: None, is_broken: false, linger: None }
     }
 }
 
@@ -155,18 +176,48 @@ impl<S: AsyncWrite + Unpin> Refusals<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Refusals<S> {
+    /// Reads on behind the answer, for a while: a connection that is closed over unread bytes is reset, and with it goes the answer
+    /// (RFC 9112 section 9.6).
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let stream = Pin::new(&mut self.stream);
+        let linger = self.linger.get_or_insert_with(|| Linger { until: Box::pin(sleep(LINGER_TIME)), left: LINGER_BYTES });
+        let mut place = [MaybeUninit::uninit(); 8192];
+        let mut stream = stream;
+        while linger.until.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::uninit(&mut place);
+            match ready!(stream.as_mut().poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() && linger.left > buffer.filled().len() => linger.left -= buffer.filled().len(),
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Refusals<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let no_chunks = || Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the chunks of a body are malformed")));
+        if self.is_broken {
+            return no_chunks();
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if let Some(maker) = &self.maker {
-            maker.heads.came(&buffer.filled()[before..]);
+        let Some(maker) = &self.maker else { return Poll::Ready(Ok(())) };
+        let came = buffer.filled().len() - before;
+        let good = maker.heads.came(&buffer.filled()[before..]);
+        if good < came {
+            buffer.set_filled(before + good);
+            self.is_broken = true;
+            if good == 0 {
+                return no_chunks();
+            }
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_pending(context))?;
         let Some((maker, (status, bare))) = self.maker.as_ref().zip(bare_answer(bytes)) else {
@@ -202,7 +253,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Refusals<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_pending(context))?;
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+            if !self.maker.as_ref().is_some_and(|maker| maker.heads.is_cut_off()) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.poll_linger(context).map(Ok)
     }
 }
 

@@ -16,6 +16,8 @@ use axum::body::HttpBody as _;
 use axum::extract::ConnectInfo;
 use axum::extract::Request;
 use futures_util::FutureExt as _;
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -68,15 +70,16 @@ pub fn serve<S: Into<Site>>(
     config: &ServerConfig,
     lifecycle: &Lifecycle,
 ) -> impl Future<Output = ()> + use<S> {
-    // Above the limits of `admission.rs`; what does not even fit here is refused from below.
-    let head = 2 * (config.max_header_bytes + config.max_uri_bytes) + MIN_BUFFER_BYTES;
+    let head = head_bytes(config);
     let mut builder = Builder::new();
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from(config.header_read_timeout_ms))
         .max_headers(2 * config.max_headers)
         .max_header_size(head)
-        .max_buf_size(head);
+        .max_buf_size(head)
+        // Who says that nothing more comes (RFC 9112 section 9.6) is answered. Nor does the end of a connection cut a request off in the middle.
+        .half_close(true);
     let connections = Arc::new(Semaphore::new(config.max_connections));
     let addresses = Addresses::new(config.max_connections_per_address);
     let config = Arc::new(config.clone());
@@ -133,11 +136,17 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
+/// The library's limit of a head, and of what it has read and not used: above the limits of `admission.rs`; what does not even fit here is refused
+/// from below. It can have twice as much at hand.
+fn head_bytes(config: &ServerConfig) -> usize {
+    2 * (config.max_header_bytes + config.max_uri_bytes) + MIN_BUFFER_BYTES
+}
+
 async fn serve_connection(stream: TcpStream, peer: SocketAddr, site: Site, builder: Builder, config: &ServerConfig, lifecycle: Lifecycle) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "TCP_NODELAY cannot be set");
     }
-    let heads = Heads::new(config.max_header_bytes);
+    let heads = Heads::new(2 * head_bytes(config));
     let maker = site.refusals.map(|router| Maker { router, peer, heads: heads.clone() });
     let router = site.router;
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -150,6 +159,10 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, site: Site, build
         async move {
             let mut answer = answer.await?;
             allow_options(answer.headers_mut());
+            if answer.status() == StatusCode::NOT_MODIFIED {
+                // The framework takes the length from the body, and there it would be that of the 200 (RFC 9110 section 8.6).
+                answer.headers_mut().remove(CONTENT_LENGTH);
+            }
             Ok::<_, Infallible>(answer)
         }
     });

@@ -129,6 +129,8 @@ async fn the_limit_that_was_passed_is_named() {
         (format!("GET /a {head}Content-Length: 1\r\nContent-Length: 2\r\n\r\n"), malformed("/a")),
         (format!("GET /a?b=%20c {head}X: a\r\n folded\r\n\r\n"), malformed("/a")),
         (format!("\r\n\r\nGET http://h/a {head}bad header\r\n\r\n"), malformed("/a")),
+        // A length beyond all lengths is no size of the head.
+        (format!("GET /a {head}Content-Length: 18446744073709551615\r\n\r\n"), malformed("/a")),
         (format!("GET /a b {head}\r\n"), malformed("")),
         (format!("GET /a\0 {head}\r\n"), malformed("")),
         (format!("G@T /a {head}\r\n"), malformed("")),
@@ -148,6 +150,36 @@ async fn the_limit_that_was_passed_is_named() {
     // Half a head is no request, and there is nobody to answer.
     let half = raw::exchange_half(app.address, b"HEAD /a HTTP/1.1\r\nHost: a\r\nX: ").await;
     assert_eq!(half, "");
+}
+
+/// Clients that send all of a body before they read: they see why it was refused, whatever refused it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_a_body_all_the_same_reads_the_refusal() {
+    let app = app().await;
+    let body = "x".repeat(7 * 1024 * 1024);
+    let head = format!("HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+    let long = |length: usize| "x".repeat(length);
+    for (request, status) in [
+        (format!("PUT {STATE} {head}X-Request-Timeout-Ms: x\r\n\r\n"), 400),
+        (format!("PUT {STATE} {head}Host: b\r\n\r\n"), 400),
+        (format!("PUT {STATE} {}\r\n", head.replace("Host: a", "Host: u@a")), 400),
+        (format!("PUT {STATE} {}\r\n", head.replace("Host: a\r", "Host: a")), 400),
+        (format!("PUT {STATE} {head}bad header\r\n\r\n"), 400),
+        (format!("PUT {STATE}#x {head}\r\n"), 400),
+        (format!("PUT /{} {head}\r\n", long(9000)), 414),
+        (format!("PUT /{} {head}\r\n", long(70_000)), 414),
+        (format!("PUT {STATE} {head}A: {}\r\n\r\n", long(33_000)), 431),
+        (format!("PUT {STATE} {head}A: {}\r\n\r\n", long(100_000)), 431),
+        (format!("PUT {STATE} {head}{}\r\n", "A: b\r\n".repeat(300)), 431),
+        (format!("PUT {STATE} {head}{}\r\n", "A: b\r\n".repeat(600)), 431),
+        (format!("PUT {STATE} {head}\r\n"), 401),
+        (format!("OPTIONS {STATE} {head}Origin: {ORIGIN}\r\nAccess-Control-Request-Method: PUT\r\n\r\n"), 204),
+    ] {
+        let start: String = request.chars().take(60).collect();
+        let answer = raw::exchange_after(app.address, format!("{request}{body}").as_bytes()).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{start:?}: {error}"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{start:?}: {answer}");
+    }
 }
 
 /// The head that is refused is the one that came last, not what came before or behind it.

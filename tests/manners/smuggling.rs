@@ -110,3 +110,47 @@ async fn what_two_readers_may_read_differently_ends_the_connection() {
     let answer = raw::exchange(app.address, feeds.as_bytes()).await;
     assert!(answer.matches("HTTP/1.1 ").count() == 2 && answer.contains("HTTP/1.1 400 "), "{answer}");
 }
+
+/// A line feed alone where chunks must end: the library would take it for the first byte of a trailer, and the next head for the rest of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_chunks_take_nothing_of_what_follows() {
+    let app = TestApp::sqlite().await;
+    let token = app.token("acme", "admin", &["nworkflow-admin"]);
+    let third = "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n";
+    for end in ["0\r\n\n", "0\r\nX: y\n\r\n", "0\n\r\n", "0;a=b\n\r\n"] {
+        for (token, status) in [(token.as_str(), "400"), ("wrong", "401")] {
+            let head = |more: &str| {
+                format!(
+                    "PUT /variables/global/x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+                     Transfer-Encoding: chunked\r\n{more}\r\n"
+                )
+            };
+            let body = format!("b\r\n{{\"value\":1}}\r\n{end}{SECOND}{third}");
+            // At once, and with the body behind a head that is a request already.
+            let together = raw::exchange(app.address, format!("{}{body}", head("")).as_bytes()).await;
+            let apart = raw::exchange_in_two(app.address, head("").as_bytes(), body.as_bytes(), status == "401").await;
+            for answer in [together, apart] {
+                let is_one = answer.matches("HTTP/1.1 ").count() == 1;
+                assert!(is_one && answer.starts_with("HTTP/1.1 4") && answer.contains("\"code\":"), "{end:?} {status}: {answer}");
+            }
+        }
+    }
+    app.admin("acme").get("/variables/global/x").send().await.problem(404, "variable_not_found");
+}
+
+/// A target has no fragment (RFC 9112 section 3.2): whoever cuts it off carries out what nobody else saw.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fragment_is_refused() {
+    let app = TestApp::sqlite().await;
+    let ada = app.admin("acme");
+    let token = app.token("acme", "admin", &["nworkflow-admin"]);
+    ada.put("/variables/global/x", r#"{"value":1}"#).send().await.expect(201);
+    for target in ["/variables/global/x#", "/variables/global/x#/../y", "/variables/global/x?a=b#c", "http://a/variables/global/x#y"] {
+        for method in ["GET", "DELETE", "OPTIONS"] {
+            let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+            let answer = raw::exchange(app.address, request.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"invalid_request\""), "{method} {target}: {answer}");
+        }
+    }
+    ada.get("/variables/global/x").send().await.expect(200);
+}

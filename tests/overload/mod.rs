@@ -14,6 +14,7 @@ mod pool;
 mod process_figures;
 mod shares;
 mod slow;
+mod told;
 
 use std::fmt::Display;
 use std::io::Write as _;
