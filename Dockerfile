@@ -23,7 +23,9 @@ RUN find src -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --bin nworkflow-state \
     && mkdir /data
 
-# Debian without a distribution: the binary is linked with the C library, which is why it is not the static variant.
+# Debian without a distribution: the binary is linked with the C library, which is why it is not the static variant. It has no versions: the tag
+# moves to each new build, and with it come the security updates of the C library and the certificates, without a change here. Whoever wants to
+# know what is built pins a digest instead (FROM ...@sha256:...), and renews it for each update.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /build/target/release/nworkflow-state /usr/local/bin/nworkflow-state
 COPY --from=build --chown=65532:65532 /data /data

@@ -130,7 +130,7 @@ codes! {
     OutcomeUnknown = "outcome_unknown", 503, "It is unknown whether the write happened", WithKey, "The connection to the database broke during the commit: whether the write happened is not known.", "Send it again with the same Idempotency-Key, or read the resource.";
     Overloaded = "overloaded", 503, "The server has too much to do", Safe, "The server has too much to do. Nothing was written.", "Send it again after the time in Retry-After, then with pauses that grow and vary.";
     QueueFull = "queue_full", 503, "Too many requests wait for the database", Safe, "More requests wait for the database than may. This one was not begun.", "Send it again after the time in Retry-After, then with pauses that grow and vary.";
-    ShuttingDown = "shutting_down", 503, "The server is shutting down", Safe, "The server takes no new requests. Nothing was written.", "Send it again: another server answers, or this one when it is back.";
+    ShuttingDown = "shutting_down", 503, "The server is shutting down", Safe, "The server was told to stop. Only /health/ready says so, that new requests go elsewhere: others are still answered for server.stop_delay_ms, and those at work are brought to their end.", "Send requests to another server, or to this one when it is ready again.";
     DeadlineExceeded = "deadline_exceeded", 504, "The deadline passed", WithKey, "A read had no effect; a write may still complete.", "Send it again with the same Idempotency-Key, or read the resource.";
 }
 

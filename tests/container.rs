@@ -169,6 +169,26 @@ fn each_secret_is_made_by_the_script_once_and_for_nobody_else() {
     assert!(text(".dockerignore").lines().any(|line| line == "*"), "secrets could be in the context of the build");
 }
 
+/// Flags of Dragonfly v1.40.1 that are set here, each seen in its sources at that tag (`ABSL_FLAG`). It ends at one that it does not know.
+const DRAGONFLY: (&str, &[&str]) =
+    ("v1.40.1", &["cache_mode", "dbfilename", "dir", "logtostderr", "maxmemory", "proactor_threads", "requirepass"]);
+
+/// It takes each variable `DFLY_x` for the flag `x`, letter by letter.
+#[test]
+fn the_flags_of_the_second_tier_exist() {
+    let service = &composition()["services"]["dragonfly"];
+    let (version, known) = DRAGONFLY;
+    let image = service["image"].as_str().unwrap();
+    assert!(image.ends_with(&format!(":{version}")), "{image}: look its flags up in the sources of that version");
+    let command = service["command"][0].as_str().unwrap();
+    let variables = service["environment"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let words = command.split_whitespace().chain(variables).filter_map(|word| word.split('=').next());
+    let set: BTreeSet<&str> = words.filter_map(|word| word.strip_prefix("DFLY_").or_else(|| word.strip_prefix("--"))).collect();
+    let unknown: Vec<&&str> = set.iter().filter(|flag| !known.contains(flag)).collect();
+    assert!(unknown.is_empty(), "Dragonfly {version} has no flags {unknown:?}");
+    assert_eq!(set.len(), known.len(), "flags that nothing sets any more, or sets in another way: {set:?}");
+}
+
 #[test]
 fn mounted_files_exist() {
     for (name, service) in composition()["services"].as_object().unwrap() {
@@ -268,11 +288,26 @@ fn instructions() -> Vec<(String, String)> {
     lines.map(|line| line.split_once(' ').map(|(name, rest)| (name.to_owned(), rest.trim().to_owned())).unwrap()).collect()
 }
 
-/// With a tag that says which one.
+/// Images without versions, whose tag is given to a newer one again and again: the Dockerfile says why that is wanted.
+const MOVING: &[&str] = &["gcr.io/distroless/cc-debian12:nonroot"];
+
+/// With a tag that has a version in it.
 #[track_caller]
 fn assert_pinned(image: &str) {
     let tag = image.rsplit('/').next().and_then(|name| name.split_once(':')).map(|(_, tag)| tag);
-    assert!(tag.is_some_and(|tag| tag != "latest" && !tag.is_empty()), "{image} is not pinned");
+    let has_version = tag.is_some_and(|tag| tag.contains(|character: char| character.is_ascii_digit()));
+    assert!(has_version || MOVING.contains(&image), "{image} is not pinned");
+}
+
+#[test]
+fn a_tag_that_moves_is_explained() {
+    for image in MOVING {
+        let text = text("Dockerfile");
+        let before = text.split(&format!("FROM {image}")).next().filter(|before| before.len() < text.len());
+        let comment: String = before.unwrap().lines().rev().take_while(|line| line.starts_with('#')).collect();
+        assert!(comment.contains("moves") && comment.contains("security"), "{image}: {comment}");
+    }
+    assert!(std::panic::catch_unwind(|| assert_pinned("example.org/name:stable")).is_err());
 }
 
 #[test]

@@ -10,9 +10,10 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCESS_CONTROL_REQUEST_METHOD, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, ORIGIN, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY,
-    WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL,
+    CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION, ORIGIN, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, VARY, WWW_AUTHENTICATE,
 };
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use tower::{Layer as _, ServiceExt as _};
@@ -30,6 +31,10 @@ pub(super) const NO_CSRF_TOKEN: &str = "not-needed-with-bearer-tokens";
 
 /// How long a browser may remember what it was told about an origin. Longer is cut by all of them.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(7200);
+
+/// What is said beside `Access-Control-Allow-Origin`, and without it means nothing.
+const FOR_ALLOWED: [HeaderName; 4] =
+    [ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE];
 
 /// Said on every answer, whatever it is.
 const ALWAYS: [(&str, &str); 4] = [
@@ -107,8 +112,20 @@ pub(super) fn cross_origin_rules(config: &ServerConfig) -> Option<CorsLayer> {
     Some(rules)
 }
 
-/// Follows the rules. A browser's question in advance is answered without a token; any other OPTIONS is the routes' to answer.
+/// Follows the rules. A browser's question in advance is answered without a token; any other OPTIONS is the routes' to answer. Whom the rules
+/// do not allow is not told what they allow others.
 pub(super) async fn cross_origin(State(rules): State<CorsLayer>, request: Request, next: Next) -> Response {
+    let mut answer = by_rules(rules, request, next).await;
+    let headers = answer.headers_mut();
+    if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        for name in FOR_ALLOWED {
+            headers.remove(name);
+        }
+    }
+    answer
+}
+
+async fn by_rules(rules: CorsLayer, request: Request, next: Next) -> Response {
     if request.method() != Method::OPTIONS {
         return never_fails(rules.layer(next).oneshot(request).await);
     }

@@ -67,12 +67,13 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
                 .description(Some(
                     "The memory of the nWorkflow engine: workflow states with their history, checkpoints, sessions, and variables in four scopes. \
                      JSON documents are kept as the bytes that came in. Every write makes a new version; versions of a key only grow. \
-                     Errors are problems (RFC 9457) with a stable `code`. What a path that no operation has is answered with, or a method that its path does \
-                     not have, stands among the responses of the components. \
+                     Errors are problems (RFC 9457) with a stable `code`. `HEAD` is answered on every path that has a `get`, as that is, without a body and also where no `head` \
+                     stands here; `OPTIONS` on every path with 204 and `Allow`. What a path that no operation has is answered with, or any other method that its \
+                     path does not have, stands among the responses of the components. \
                      Headers that answers have beside those of their operation: `X-Content-Type-Options`, `X-Frame-Options`, `Referrer-Policy`, \
                      `Cross-Origin-Resource-Policy` and `Content-Security-Policy` on every answer; `Strict-Transport-Security` on those that went over TLS; \
-                     `Access-Control-Allow-Origin` and `Access-Control-Expose-Headers` on those to an allowed `Origin`; `Vary` on those to GET and HEAD, on compressed \
-                     ones, and on all where origins are allowed; `Content-Encoding: gzip` on large texts, to clients that offer gzip.",
+                     `Access-Control-Allow-Origin` and `Access-Control-Expose-Headers` on those to an allowed `Origin`; `Vary` on any answer may name `accept-encoding` and `origin`; \
+                     `Content-Encoding: gzip` on large texts, to clients that offer gzip.",
                 ))
                 .license(Some(LicenseBuilder::new().name("Apache-2.0").url(Some("https://www.apache.org/licenses/LICENSE-2.0")).build()))
                 .build(),
@@ -221,9 +222,13 @@ fn add_problems(described: &mut Map<String, Value>, operation: &Operation, metho
         if *method == Method::GET {
             headers["Cache-Control"] = json!({"description": "`private, no-cache`.", "schema": {"type": "string"}});
             headers[CSRF_TOKEN] = csrf_token();
-            if (operation.reads_fresh || operation.lists) && matches!(status, 404 | 412) {
+            // Who knew that a session or a scope is not there is told to nobody.
+            let names_tier = codes.iter().any(|code| !matches!(code, Code::SessionNotFound | Code::ScopeNotFound));
+            if (operation.reads_fresh || operation.lists) && matches!(status, 404 | 412) && names_tier {
                 headers["Cache-Status"] = json!({"description": CACHE_STATUS, "schema": {"type": "string"}});
-                headers["Age"] = json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}});
+                if operation.reads_fresh {
+                    headers["Age"] = json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}});
+                }
             }
         }
         if let Some(accept_patch) = operation.accept_patch.filter(|_| status == 415) {
@@ -251,7 +256,11 @@ fn problem_response(status: u16, codes: &[Code], headers: Value, path: &str) -> 
 
 /// The answers that belong to no operation, since there is none to belong to.
 fn beside_operations() -> Value {
-    let headers = json!({"X-Request-Id": {"description": "The request's id, also in the server's log.", "schema": {"type": "string"}}, CSRF_TOKEN: csrf_token()});
+    let headers = json!({
+        "X-Request-Id": {"description": "The request's id, also in the server's log.", "schema": {"type": "string"}},
+        "Cache-Control": {"description": "`private, no-cache`, to GET and HEAD.", "schema": {"type": "string"}},
+        CSRF_TOKEN: csrf_token()
+    });
     let mut with_allow = headers.clone();
     with_allow["Allow"] = json!({"description": "The methods of the path.", "schema": {"type": "string"}});
     json!({

@@ -105,6 +105,8 @@ pub(super) fn add_success_headers(described: &mut Map<String, Value>, operation:
         responses.insert("304".into(), json!({"description": "The client has this version"}));
     }
     let creates = responses.contains_key("201");
+    // Without one there is nothing that a preference could leave out.
+    let has_representation = creates || responses.contains_key("200");
     let is_read = *method == Method::GET;
     for (status, response) in responses.iter_mut() {
         let mut headers = Map::new();
@@ -118,7 +120,9 @@ pub(super) fn add_success_headers(described: &mut Map<String, Value>, operation:
             headers.insert("Location".into(), text(&format!("The path of the resource.{when}")));
         }
         if operation.writes {
-            headers.insert("Preference-Applied".into(), text("The preference that was honoured."));
+            if has_representation {
+                headers.insert("Preference-Applied".into(), text("The preference that was honoured."));
+            }
             headers.insert("Idempotency-Replayed".into(), text("`true` when this is the stored answer of an earlier, equal request."));
         }
         if is_read {
@@ -127,6 +131,9 @@ pub(super) fn add_success_headers(described: &mut Map<String, Value>, operation:
         }
         if operation.reads_fresh || operation.lists {
             headers.insert("Cache-Status".into(), text(CACHE_STATUS));
+        }
+        // Lists always come from the store.
+        if operation.reads_fresh {
             headers.insert("Age".into(), json!({"description": AGE, "schema": {"type": "integer", "minimum": 0}}));
         }
         if operation.tells_expiry {

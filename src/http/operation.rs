@@ -154,6 +154,13 @@ impl Operation {
         self
     }
 
+    /// It tells whether the server is well, so it is answered also when no place is free.
+    #[must_use]
+    pub fn probes(mut self) -> Self {
+        self.codes.retain(|code| *code != Code::Overloaded);
+        self
+    }
+
     /// Some requests need this permission as well; `when` completes the sentence "needed ...". The service checks it.
     #[must_use]
     pub fn also(mut self, permission: Permission, when: &'static str) -> Self {

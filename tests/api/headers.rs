@@ -11,6 +11,9 @@ on_both_stores!(
     every_read_says_which_tier_answered,
     a_refused_patch_is_told_what_is_taken,
     what_the_document_says_of_headers_is_so,
+    what_is_absent_names_a_tier_where_the_document_says_so,
+    what_belongs_to_no_operation_is_described_with_its_headers,
+    a_delete_without_a_representation_applies_no_preference,
 );
 
 const STATE: &str = "/workflows/order/executions/e1/state";
@@ -154,6 +157,71 @@ async fn what_the_document_says_of_headers_is_so(app: TestApp) {
         assert!(declared("/variables/{scope}/{name}", "get", status, "Cache-Status"));
     }
     assert!(declared("/variables/{scope}", "get", 400, "Cache-Control") && !declared("/variables/{scope}", "patch", 400, "Cache-Control"));
+}
+
+async fn what_is_absent_names_a_tier_where_the_document_says_so(app: TestApp) {
+    let ada = app.admin("acme");
+    let execution = "/workflows/{workflow_id}/executions/{execution_id}";
+    for (path, operation) in [
+        ("/sessions/none", "/sessions/{session_id}".to_owned()),
+        ("/variables/session:none", "/variables/{scope}".to_owned()),
+        ("/effective-variables?session_id=none", "/effective-variables".to_owned()),
+        (STATE, format!("{execution}/state")),
+        (CHECKPOINT, format!("{execution}/checkpoints/{{checkpoint_id}}")),
+        ("/workflows/order/executions/e1/state/history", format!("{execution}/state/history")),
+        ("/workflows/order/executions/e1/state/history/7", format!("{execution}/state/history/{{version}}")),
+        (VARIABLE, "/variables/{scope}/{name}".to_owned()),
+    ] {
+        let answer = ada.get(path).send().await.expect(404);
+        let declared = &DOCUMENT["paths"][&operation]["get"]["responses"]["404"]["headers"];
+        assert_eq!(answer.headers.contains_key("cache-status"), declared["Cache-Status"].is_object(), "{path}");
+    }
+    // No cache has them, and so none answers in place of a database that is away.
+    for path in ["/workflows", "/sessions", "/checkpoints", "/variables/{scope}", "/effective-variables"] {
+        for (status, answer) in DOCUMENT["paths"][path]["get"]["responses"].as_object().unwrap() {
+            assert!(answer["headers"]["Age"].is_null(), "{path} {status}");
+        }
+    }
+}
+
+async fn what_belongs_to_no_operation_is_described_with_its_headers(app: TestApp) {
+    let anyone = app.anonymous();
+    // Those that the document describes at its beginning, for all answers.
+    let always = DOCUMENT["info"]["description"].as_str().unwrap().to_lowercase();
+    for (call, name, status) in [
+        (anyone.get("/nowhere"), "RouteNotFound", 404),
+        (anyone.get("/sessions/s1/extend"), "MethodNotAllowed", 405),
+        (anyone.call(Method::POST, STATE), "MethodNotAllowed", 405),
+    ] {
+        let answer = call.header("x-csrf-token", "fetch").send().await.expect(status);
+        let declared = DOCUMENT["components"]["responses"][name]["headers"].as_object().unwrap();
+        for header in answer.headers.keys().map(|name| name.as_str()) {
+            let is_usual = matches!(header, "content-type" | "content-length" | "date" | "connection");
+            let is_declared = declared.keys().any(|name| name.eq_ignore_ascii_case(header));
+            assert!(is_usual || is_declared || always.contains(&format!("`{header}`")), "{}: {header}", answer.what);
+        }
+    }
+}
+
+async fn a_delete_without_a_representation_applies_no_preference(app: TestApp) {
+    let ada = app.admin("acme");
+    ada.put(STATE, r#"{"marking":{}}"#).send().await.expect(201);
+    ada.put(VARIABLE, r#"{"value":1}"#).send().await.expect(201);
+    ada.put("/sessions/s1", r#"{"data":1}"#).send().await.expect(201);
+    ada.post("/workflows/order/executions/e1/checkpoints", r#"{"checkpoint_id":"c1"}"#).send().await.expect(201);
+    let execution = "/workflows/{workflow_id}/executions/{execution_id}";
+    for (path, operation) in [
+        (VARIABLE, "/variables/{scope}/{name}".to_owned()),
+        ("/sessions/s1", "/sessions/{session_id}".to_owned()),
+        (CHECKPOINT, format!("{execution}/checkpoints/{{checkpoint_id}}")),
+        (STATE, format!("{execution}/state")),
+        ("/variables/workflow:order", "/variables/{scope}".to_owned()),
+        ("/workflows/order/executions/e1", execution.to_owned()),
+    ] {
+        let answer = ada.delete(path).header("prefer", "return=minimal").send().await.expect(204);
+        let declared = &DOCUMENT["paths"][&operation]["delete"]["responses"]["204"]["headers"];
+        assert_eq!(answer.headers.contains_key("preference-applied"), declared["Preference-Applied"].is_object(), "{path}");
+    }
 }
 
 /// The handshake of SAP's clients: whatever is read takes part in it, and the document says so, without an argument more for generated methods.

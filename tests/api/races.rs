@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::app::{Answer, Call, Caller, Options, TestApp};
+use super::app::{Answer, Call, Caller, DOCUMENT, Options, TestApp};
 use super::on_both_stores;
 use crate::support::faulty::Behaviour;
 
@@ -331,8 +331,11 @@ async fn too_many_requests_are_shed(app: TestApp) {
     for _ in 0..5 {
         ada.put(STATE, large.clone()).send().await.problem(503, "overloaded");
     }
-    server.anonymous().get("/health/live").send().await.expect(200);
-    server.anonymous().get("/health/ready").send().await.expect(200);
+    for probe in ["/health/live", "/health/ready"] {
+        server.anonymous().get(probe).send().await.expect(200);
+        let codes = &DOCUMENT["paths"][probe]["get"]["responses"]["503"]["x-codes"];
+        assert!(codes.as_array().is_none_or(|codes| !codes.contains(&json!("overloaded"))), "{probe}: {codes}");
+    }
     app.faults.set(Behaviour::Pass);
     for answer in join_all(at_work).await {
         answer.unwrap().expect(201);

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Doctor;
 use crate::support::issuer::{Behaviour, TestIssuer};
 use crate::support::keys::SigningKey;
+use crate::support::redis::make_certificates;
 use crate::support::tokens::TokenBuilder;
 
 async fn issuer() -> TestIssuer {
@@ -43,6 +44,85 @@ async fn an_issuer_without_keys_is_told_apart_by_its_reason() {
     report(Behaviour::Keys(json!({"keys": []}).to_string())).await.wrong("issuer acme", &["no usable key"], "publish a key for signatures");
     let encryption = json!({"keys": [{"kid": "enc-1", "kty": "RSA", "use": "enc", "n": "AQ", "e": "AQAB"}]}).to_string();
     report(Behaviour::Keys(encryption)).await.wrong("issuer acme", &["enc-1", "its use is not sig"], "publish a key for signatures");
+}
+
+/// Something that listens and sends these bytes to whoever sends it any; without bytes it resets the connection.
+async fn listener(bytes: &'static [u8]) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut first = [0; 1];
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut first).await;
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, bytes).await;
+            if !bytes.is_empty() {
+                let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+                let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut Vec::new()).await;
+            }
+            // Else what is left unread makes it a reset.
+        }
+    });
+    address
+}
+
+fn at(issuer: &str) -> Doctor {
+    let name = |key: &str| format!("AUTH__ISSUERS__ACME__{key}");
+    Doctor::new().set(&name("ISSUER"), issuer).set(&name("AUDIENCE"), "nworkflow-state").set(&name("TENANT"), "claim:tenant_id")
+}
+
+#[tokio::test]
+async fn a_wrong_scheme_is_told_in_words() {
+    let plain = listener(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+    let found = at(&format!("https://{plain}/realms/acme")).run().await;
+    found.wrong("issuer acme", &["cannot be fetched"], "begins with https, and what answers there speaks plain HTTP");
+    // The alert "unexpected message" of TLS 1.2, and a server that hangs up on what is no TLS.
+    for bytes in [&b"\x15\x03\x03\x00\x02\x02\x0a"[..], &b""[..]] {
+        let secure = listener(bytes).await;
+        let found = at(&format!("http://{secure}/realms/acme")).run().await;
+        found.wrong("issuer acme", &["cannot be fetched"], "begins with http, and what answers there speaks no plain HTTP, but maybe TLS");
+    }
+    // It is the address of the keys that does not fit.
+    let found = at("https://sso.example/realms/acme").set("AUTH__ISSUERS__ACME__JWKS_URL", format!("https://{plain}/certs")).run().await;
+    found.wrong("issuer acme", &["cannot be fetched"], "auth.issuers.acme.jwks_url begins with https");
+}
+
+/// A server with TLS that nobody trusts; it ends when it is dropped.
+struct Untrusted {
+    _folder: tempfile::TempDir,
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Drop for Untrusted {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn untrusted() -> Untrusted {
+    let folder = tempfile::tempdir().unwrap();
+    make_certificates(folder.path());
+    let port = crate::support::port::free();
+    let mut command = std::process::Command::new("openssl");
+    command.args(["s_server", "-quiet", "-www", "-cert", "server.pem", "-key", "server.key", "-accept"]).arg(format!("127.0.0.1:{port}"));
+    let null = std::process::Stdio::null;
+    let process = command.current_dir(folder.path()).stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+    let begin = std::time::Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(30), "openssl s_server does not listen");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    Untrusted { _folder: folder, process, port }
+}
+
+/// The finding says it; nothing is logged beside it (`run` wants no line on the error stream).
+#[tokio::test]
+async fn a_certificate_that_nobody_trusts_is_told_once() {
+    let server = untrusted();
+    let found = at(&format!("https://127.0.0.1:{}/realms/acme", server.port)).run().await;
+    found.wrong("issuer acme", &["certificate"], "SSL_CERT_FILE");
 }
 
 /// What it says about a token of this issuer.

@@ -31,6 +31,32 @@ async fn a_folder_that_cannot_be_written_to_matters_without_a_database_only() {
 }
 
 #[tokio::test]
+async fn a_folder_that_the_first_start_cannot_make_is_found_before_it() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let report = Doctor::new().set("DATA_DIR", "/proc/nworkflow/data").run().await;
+    report.wrong(
+        "data directory",
+        &["/proc/nworkflow/data does not exist", "cannot be made", "written to /proc:"],
+        "Let the server's user write",
+    );
+    std::fs::write(path("file"), "").unwrap();
+    std::os::unix::fs::symlink(path("nowhere"), path("link")).unwrap();
+    for name in ["file/data", "link", "link/data"] {
+        let report = Doctor::new().set("DATA_DIR", path(name)).run().await;
+        let first = name.split('/').next().unwrap();
+        report.wrong("data directory", &["cannot be made", &format!("{} is not a folder", path(first))], "set data_dir to another folder");
+    }
+    let report = Doctor::new().set("DATA_DIR", path("new/data")).run().await;
+    report.well(&[&format!("note   data directory: {} does not exist yet; the first start makes it", path("new/data"))]);
+    // In the folder of the process, by a name alone.
+    let report = Doctor::new().set("DATA_DIR", "fresh").run().await;
+    report.well(&["note   data directory: fresh does not exist yet; the first start makes it"]);
+    let left: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "doctor leaves something behind: {left:?}");
+}
+
+#[tokio::test]
 async fn no_connection_is_told_apart_by_its_reason() {
     let nobody = Doctor::new().database("postgres://app:hunter2@127.0.0.1:1/state").run().await;
     nobody.wrong("postgresql", &["127.0.0.1:1/state does not answer", "refused"], "Start PostgreSQL, or correct host and port");

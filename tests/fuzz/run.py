@@ -10,7 +10,7 @@ and another one for what identities see of each other (identities.py):
 
     fuzz STORE identities: cases=N refused=N 5xx=N violations=N
 
-cases: requests sent. refused: 4xx, and 504 where the request itself lowered the deadline. Fails unless 5xx and violations are 0.
+cases: requests sent. refused: 4xx, and 504 where the request itself lowered the deadline. Fails unless 5xx and violations are 0, and when there are too few cases.
 """
 
 import argparse
@@ -33,6 +33,8 @@ import identities
 HERE = pathlib.Path(__file__).resolve().parent
 # The coverage phase alone sends some hundred requests for each operation: fewer means that the run did not do its work.
 LEAST_CASES = 2000
+# Of a run by time, on each store: a tenth of what a minute gave on two cores that both stores shared with other work.
+LEAST_CASES_PER_MINUTE = 100
 # Requests of the owner, each with two of the others. A run that is cut off by the time does not fail for that, but for what it did not try.
 PROBE_STEPS = 800
 PROBE_SECONDS = 120
@@ -115,7 +117,7 @@ def fuzz(store, binary, program, folder, options):
             status = subprocess.run(command, stdout=sink, stderr=subprocess.STDOUT, cwd=HERE, env=environment).returncode
     finally:
         lived = server.stop()
-    return verdict(store, status, lived, counts, report, output, server.log, 1 if options.minutes else LEAST_CASES) and apart
+    return verdict(store, status, lived, counts, report, output, server.log, least_cases(options.minutes)) and apart
 
 
 def probe(store, server, options):
@@ -135,6 +137,11 @@ def probe(store, server, options):
     counts = probe.counts
     print(f"fuzz {store} identities: cases={counts['cases']} refused={counts['refused']} 5xx={counts['server_errors']} violations={len(probe.violations)}", flush=True)
     return not probe.violations
+
+
+def least_cases(minutes):
+    """Fewer requests than these mean that a run did not do its work."""
+    return max(1, round(minutes * LEAST_CASES_PER_MINUTE)) if minutes else LEAST_CASES
 
 
 def verdict(store, status, lived, counts, report, output, log, least):

@@ -8,8 +8,9 @@ use crate::api::raw;
 
 const ORIGINS: &str = "https://app.example,http://localhost:5173";
 
+/// It says nothing to a page, not even what one could read.
 fn is_silent(answer: &Answer) -> bool {
-    !answer.headers.keys().any(|name| name.as_str().starts_with("access-control-allow-origin"))
+    !answer.headers.keys().any(|name| name.as_str().starts_with("access-control-"))
 }
 
 fn never_credentials(answer: &Answer) {
@@ -77,6 +78,11 @@ async fn listed_origins_may_read_and_no_others() {
         let answer = asked.send().await;
         assert!(is_silent(&answer) && answer.status.is_success(), "{origin}");
     }
+    // Not sent by a page at all.
+    let answer = ada.get(STATE).send().await.expect(200);
+    assert!(is_silent(&answer) && words(&answer, "vary").contains(&"origin".to_owned()), "{answer:?}");
+    let answer = anyone.call(Method::OPTIONS, STATE).send().await.expect(204);
+    assert!(is_silent(&answer), "{answer:?}");
     let twice = ada.get(STATE).header("origin", "https://evil.tld").header("origin", "https://app.example").send().await;
     assert!(is_silent(&twice), "two origins are none");
 }

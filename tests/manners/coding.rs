@@ -5,7 +5,7 @@ use std::io::Read as _;
 use flate2::read::GzDecoder;
 
 use super::{STATE, app_with, words};
-use crate::api::app::{Answer, TestApp};
+use crate::api::app::{Answer, DOCUMENT, TestApp};
 
 fn large(text: &str) -> String {
     format!(r#"{{"marking":{{}},"metadata":{{"text":"{}"}}}}"#, text.repeat(20_000))
@@ -63,6 +63,34 @@ async fn large_answers_are_compressed_for_those_who_offer_it() {
     let written = ada.put(STATE, large("ghi ")).header("accept-encoding", "gzip").send().await.expect(200);
     assert_eq!((written.etag(), written.header("content-encoding")), ("W/\"3\"", Some("gzip")));
     assert!(words(&written, "vary").contains(&"accept-encoding".to_owned()));
+}
+
+/// What the document says of `Vary`: where it is, it names these and no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vary_names_what_the_document_says() {
+    let said = DOCUMENT["info"]["description"].as_str().unwrap();
+    assert!(said.contains("`Vary` on any answer may name `accept-encoding` and `origin`"), "{said}");
+    for origins in ["", "https://app.example"] {
+        let app = app_with(&[("server.cors_origins", origins)]).await;
+        let ada = app.admin("acme");
+        let mut seen = 0;
+        for (call, status) in [
+            (ada.put(STATE, large("abc ")), 201),
+            (ada.put(STATE, large("def ")).header("accept-encoding", "gzip"), 200),
+            (ada.put(STATE, "{"), 400),
+            (ada.get(STATE), 200),
+            (ada.get(STATE).header("x-request-timeout-ms", "x"), 400),
+            (ada.get(STATE).header("x-filler", &"x".repeat(40_000)), 431),
+            (ada.get("/nowhere"), 404),
+            (ada.get(&format!("/nowhere?{}", "x".repeat(9_000))), 414),
+            (ada.call(reqwest::Method::OPTIONS, STATE), 204),
+        ] {
+            let vary = words(&call.header("origin", "https://app.example").send().await.expect(status), "vary");
+            assert!(vary.iter().all(|name| name == "accept-encoding" || (name == "origin" && !origins.is_empty())), "{vary:?}");
+            seen += vary.len();
+        }
+        assert!(seen > 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,8 +2,8 @@
 
 use reqwest::Method;
 
-use super::STATE;
-use crate::api::app::{Caller, TestApp};
+use super::{STATE, words};
+use crate::api::app::{Caller, DOCUMENT, TestApp};
 use crate::api::{on_both_stores, raw};
 
 on_both_stores!(lists_say_that_no_cache_was_asked_for, the_second_sixty_is_refused);
@@ -32,6 +32,41 @@ async fn options_tell_methods_and_patches() {
         assert!(answer.body.is_empty());
     }
     assert!(app.anonymous().call(Method::POST, STATE).send().await.expect(405).header("accept-patch").is_none());
+}
+
+/// Generated clients know the HEAD of few paths, and the OPTIONS of none: the document says at its beginning that all have them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_path_of_the_document_has_options_and_head_where_get_is() {
+    let app = TestApp::sqlite().await;
+    let (ada, anyone) = (app.admin("acme"), app.anonymous());
+    let said = DOCUMENT["info"]["description"].as_str().unwrap();
+    assert!(
+        said.contains("`HEAD` is answered on every path that has a `get`") && said.contains("`OPTIONS` on every path with 204"),
+        "{said}"
+    );
+    let mut unnamed = 0;
+    for (template, item) in DOCUMENT["paths"].as_object().unwrap() {
+        let segments = template.split('/').map(|segment| match segment {
+            "{scope}" => "global",
+            "{version}" => "1",
+            "{code}" => "internal",
+            _ if segment.starts_with('{') => "x1",
+            _ => segment,
+        });
+        let path = segments.collect::<Vec<_>>().join("/");
+        let options = anyone.call(Method::OPTIONS, &path).send().await.expect(204);
+        let allowed = words(&options, "allow");
+        assert!(allowed.contains(&"options".to_owned()), "{template}: {allowed:?}");
+        let get = item["get"].is_object().then(|| ada.get(&path));
+        let head = ada.head(&path).send().await;
+        assert_eq!(allowed.contains(&"head".to_owned()), get.is_some(), "{template}");
+        match get {
+            Some(get) => assert_eq!(head.status, get.send().await.status, "{template}"),
+            None => assert_eq!(head.status, 405, "{template}"),
+        }
+        unnamed += usize::from(item["get"].is_object() && item["head"].is_null());
+    }
+    assert!(unnamed > 10, "{unnamed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

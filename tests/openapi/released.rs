@@ -43,6 +43,15 @@ const CORRECTED: &[(&str, &str, &str)] = &[
     ),
     ("parameter If-None-Match", "its pattern was", "the same"),
     ("answer 204 header Location", "it is gone", "only what creates has ever sent it"),
+    ("answer 204 header Preference-Applied", "it is gone", "what has no representation leaves none out, and said so of no preference"),
+    ("header Age", "it is gone", "of lists, which always come from the store, and of sessions that are not there"),
+    (
+        "answer 404 header Cache-Status",
+        "it is gone",
+        "of sessions and scopes that are not there: it would tell whether somebody else has them",
+    ),
+    ("/health/live answer 503", "it is gone", "probes are answered also when no place is free"),
+    ("/health/ready answer 503", "the code overloaded is gone", "the same"),
     (
         "answer 400",
         "the code invalid_json is gone",
@@ -94,18 +103,63 @@ fn corrections_are_about_what_was_never_so() {
                 assert_eq!(responses["201"]["headers"]["Location"].is_object(), creates, "{method} {path}");
                 let is_sent = creates && responses["204"].is_object();
                 assert_eq!(responses["204"]["headers"]["Location"].is_object(), is_sent, "{method} {path}");
-                // What the old pattern took, the new one takes: it has one more digit, of any value.
-                for parameter in
-                    operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["name"] == "If-Match")
-                {
-                    let old =
-                        released["paths"][path][method]["parameters"].as_array().unwrap().iter().find(|old| old["name"] == "If-Match");
-                    let Some(old) = old else { continue };
-                    let pattern = old["schema"]["pattern"].as_str().unwrap();
-                    let wider = pattern.replace("([1-9][0-9]{0,14}|[1-8][0-9]{15})", "[1-9][0-9]{0,15}");
-                    assert_eq!(parameter["schema"]["pattern"], wider, "{method} {path}");
-                }
+                assert_eq!(narrower_tags(&released["paths"][path][method], operation), Vec::<String>::new(), "{method} {path}");
+                lost_headers_were_never_sent(path, method, &released["paths"][path][method], operation);
+                // Whoever watches the server is answered also when there is no place for others.
+                let before = &released["paths"][path][method]["responses"]["503"]["x-codes"];
+                let had = before.as_array().is_some_and(|codes| codes.contains(&"overloaded".into()));
+                let has = responses["503"]["x-codes"].as_array().is_some_and(|codes| codes.contains(&"overloaded".into()));
+                assert!(!had || has != path.starts_with("/health/"), "{method} {path}");
             }
+        }
+    }
+}
+
+/// Tags whose pattern does not take what the old one took: the new one has one more digit, of any value.
+fn narrower_tags(released: &Value, current: &Value) -> Vec<String> {
+    let find = |operation: &Value, name: &str| {
+        let mut parameters = operation["parameters"].as_array().into_iter().flatten();
+        parameters.find(|parameter| parameter["name"] == name).map(|parameter| parameter["schema"]["pattern"].clone())
+    };
+    let narrower = |name: &&str| {
+        let (Some(old), Some(new)) = (find(released, name), find(current, name)) else { return false };
+        new != old.as_str().unwrap().replace("([1-9][0-9]{0,14}|[1-8][0-9]{15})", "[1-9][0-9]{0,15}")
+    };
+    ["If-Match", "If-None-Match"].into_iter().filter(|name| narrower(name)).map(str::to_owned).collect()
+}
+
+/// Headers of answers that the document has no more are those of answers that never had them.
+fn lost_headers_were_never_sent(path: &str, method: &str, released: &Value, current: &Value) {
+    let has_representation = ["200", "201"].iter().any(|status| current["responses"][status].is_object());
+    // What may come from a cache takes X-Min-Version; lists always come from the store.
+    let may_be_cached = current["parameters"].as_array().into_iter().flatten().any(|parameter| parameter["name"] == "X-Min-Version");
+    for (status, answer) in current["responses"].as_object().unwrap() {
+        for name in released["responses"][status]["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
+            // Whether a session or a scope is there is told to nobody, nor who knew it.
+            let is_hidden = status == "404"
+                && answer["x-codes"].as_array().unwrap().iter().all(|code| code == "session_not_found" || code == "scope_not_found");
+            let is_sent = match name.as_str() {
+                "Preference-Applied" => status != "204" || has_representation,
+                "Age" => may_be_cached && !is_hidden,
+                "Cache-Status" => !is_hidden,
+                "Location" => status == "201" || current["responses"]["201"].is_object(),
+                _ => true,
+            };
+            assert_eq!(answer["headers"][name].is_object(), is_sent, "{method} {path} {status} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_narrower_pattern_of_either_precondition_is_found() {
+    let path = "/workflows/{workflow_id}/executions/{execution_id}/state";
+    for (released, current) in documents() {
+        let (released, current) = (&released["paths"][path]["put"], &current["paths"][path]["put"]);
+        for name in ["If-Match", "If-None-Match"] {
+            let mut narrow = current.clone();
+            let mut parameters = narrow["parameters"].as_array_mut().unwrap().iter_mut();
+            parameters.find(|parameter| parameter["name"] == name).unwrap()["schema"]["pattern"] = "^\"[1-9]\"$".into();
+            assert_eq!(narrower_tags(released, &narrow), [name]);
         }
     }
 }

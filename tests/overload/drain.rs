@@ -31,13 +31,15 @@ fn nothing_that_has_begun_is_lost_when_the_server_stops() {
     server.wait_for_log("the server stops");
     // Announced, and still open: probes see it, and nobody is turned away.
     let mut probe = server.connect();
-    probe.write_all(b"GET /health/ready HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    // Behind the probe a request like any other, which is still answered.
+    probe.write_all(b"GET /health/ready HTTP/1.1\r\nHost: a\r\n\r\nGET /limits HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     probe.read_to_string(&mut answer).unwrap();
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting_down") && answer.to_lowercase().contains("\r\nretry-after: "),
         "{answer}"
     );
+    assert!(answer.contains("HTTP/1.1 200 OK\r\n"), "{answer}");
     server.wait_until_closed();
     let lost = writes
         .into_iter()

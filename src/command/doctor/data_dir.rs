@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use crate::config::Config;
 use crate::domain::diagnosis::Diagnosis;
@@ -11,6 +12,7 @@ use crate::http::auth::{DevelopmentIssuer, DevelopmentKeyError};
 const OTHERS_WRITE: u32 = 0o002;
 
 const SUBJECT: &str = "data directory";
+const ADVICE: &str = "Let the server's user write there, or set data_dir to another folder.";
 
 pub(super) fn examine(config: &Config) -> Diagnosis {
     let folder = &config.data_dir;
@@ -20,7 +22,14 @@ pub(super) fn examine(config: &Config) -> Diagnosis {
     }
     match fs::metadata(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Diagnosis::note(SUBJECT, format!("{shown} does not exist yet; the first start makes it"));
+            return match makeable(folder) {
+                Ok(()) => Diagnosis::note(SUBJECT, format!("{shown} does not exist yet; the first start makes it")),
+                Err(reason) => Diagnosis::wrong(SUBJECT, format!("{shown} does not exist and cannot be made: {reason}")).advise(ADVICE),
+            };
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            let reason = makeable(folder).err().unwrap_or_else(|| error.to_string());
+            return Diagnosis::wrong(SUBJECT, format!("{shown} does not exist and cannot be made: {reason}")).advise(ADVICE);
         }
         Err(error) => {
             return Diagnosis::wrong(SUBJECT, format!("{shown} cannot be looked at: {error}"))
@@ -36,16 +45,36 @@ pub(super) fn examine(config: &Config) -> Diagnosis {
         Ok(_) => {}
     }
     // Only a write shows whether one is possible: read-only file systems and quotas have no permission bit.
-    let probe = folder.join(format!(".nworkflow-doctor-{}", std::process::id()));
+    let probe = folder.join(probe_name());
     if let Err(error) = fs::write(&probe, b"probe").and_then(|()| fs::remove_file(&probe)) {
         if !config.database.is_embedded() {
             return Diagnosis::note(SUBJECT, format!("{shown} cannot be written to, and need not be: the database is elsewhere"));
         }
-        return Diagnosis::wrong(SUBJECT, format!("nothing can be written to {shown}: {error}"))
-            .advise("Let the server's user write there, or set data_dir to another folder.");
+        return Diagnosis::wrong(SUBJECT, format!("nothing can be written to {shown}: {error}")).advise(ADVICE);
     }
     match DevelopmentIssuer::load(folder) {
         Ok(_) | Err(DevelopmentKeyError::Absent(_)) => Diagnosis::fine(SUBJECT, format!("{shown} can be written to")),
         Err(error) => Diagnosis::wrong(SUBJECT, error.to_string()),
     }
+}
+
+/// Something that nobody else makes.
+fn probe_name() -> String {
+    format!(".nworkflow-doctor-{}", std::process::id())
+}
+
+/// Whether the first start could make the folder with those above it: tried in the nearest one that is there, and taken away again.
+fn makeable(folder: &Path) -> Result<(), String> {
+    let here = Path::new(".");
+    let above = folder.ancestors().map(|path| if path.as_os_str().is_empty() { here } else { path });
+    // A link to nothing is there, and nothing can be made below it.
+    let Some(nearest) = above.into_iter().find(|path| fs::symlink_metadata(path).is_ok()) else {
+        return Err("no folder above it can be looked at".to_owned());
+    };
+    if !nearest.is_dir() {
+        return Err(format!("{} is not a folder", nearest.display()));
+    }
+    let probe = nearest.join(probe_name());
+    let tried = fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe));
+    tried.map_err(|error| format!("nothing can be written to {}: {error}", nearest.display()))
 }

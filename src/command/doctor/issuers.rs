@@ -49,7 +49,7 @@ pub(super) async fn examine(config: &Config, token: Option<&str>) -> Vec<Diagnos
 async fn issuers(config: &Config, statuses: &[IssuerStatus]) -> Vec<Diagnosis> {
     let mut found = Vec::new();
     for status in statuses {
-        let mut finding = keys_finding(status);
+        let mut finding = keys_finding(status, config.auth.issuers.get(&status.name));
         if let (Verdict::Fine, Some(issuer)) = (finding.verdict, config.auth.issuers.get(&status.name)) {
             finding = clock_finding(finding, issuer, &config.auth).await;
         }
@@ -72,16 +72,37 @@ async fn settled(authenticator: &Authenticator, config: &AuthConfig) -> Vec<Issu
     }
 }
 
-fn keys_finding(status: &IssuerStatus) -> Diagnosis {
+fn keys_finding(status: &IssuerStatus, issuer: Option<&IssuerConfig>) -> Diagnosis {
     let subject = format!("issuer {}", status.name);
     match (&status.failure, status.keys) {
         (Some(failure), _) => {
-            Diagnosis::wrong(subject, format!("its keys cannot be fetched: {failure}")).advise(advice(failure, &status.name))
+            let advice = wrong_scheme(failure, &status.name, issuer).unwrap_or_else(|| advice(failure, &status.name));
+            Diagnosis::wrong(subject, format!("its keys cannot be fetched: {failure}")).advise(advice)
         }
         (None, 0) => Diagnosis::wrong(subject, "its keys did not come in time")
             .advise("See that the issuer answers from this machine, or raise auth.jwks_timeout_ms."),
         (None, keys) => Diagnosis::fine(subject, format!("{keys} usable keys")),
     }
+}
+
+/// What to do when one side speaks TLS and the other one does not.
+fn wrong_scheme(failure: &str, name: &str, issuer: Option<&IssuerConfig>) -> Option<String> {
+    let says = |words: &[&str]| words.iter().any(|word| failure.contains(word));
+    let key = if issuer.is_some_and(|issuer| !issuer.jwks_url.is_empty()) { "jwks_url" } else { "issuer" };
+    let setting = format!("auth.issuers.{name}.{key}");
+    // The alert that TLS answers plain HTTP with is no HTTP; some hang up instead.
+    if says(&["(http://"]) && says(&["invalid HTTP version", "reset by peer"]) {
+        return Some(format!(
+            "{setting} begins with http, and what answers there speaks no plain HTTP, but maybe TLS: begin it with https then. If the issuer does speak \
+             plain HTTP, see why it hangs up."
+        ));
+    }
+    says(&["InvalidContentType"]).then(|| {
+        format!(
+            "{setting} begins with https, and what answers there speaks plain HTTP: name the issuer's port for TLS, or, on a loopback host alone, \
+             begin it with http."
+        )
+    })
 }
 
 fn advice(failure: &str, name: &str) -> String {

@@ -18,8 +18,8 @@ use crate::telemetry::METRICS_CONTENT_TYPE;
 
 pub(in crate::http) fn add(api: Api, metrics_here: bool) -> Api {
     let api = api
-        .route(routes!(get_liveness), Operation::open())
-        .route(routes!(get_readiness), Operation::open().refuses(&[Code::StoreUnavailable, Code::ShuttingDown]))
+        .route(routes!(get_liveness), Operation::open().probes())
+        .route(routes!(get_readiness), Operation::open().probes().refuses(&[Code::StoreUnavailable, Code::ShuttingDown]))
         .route(routes!(get_limits), Operation::open());
     if metrics_here { api.route(routes!(get_metrics), Operation::guarded(&[Permission::StatsRead]).uncounted()) } else { api }
 }

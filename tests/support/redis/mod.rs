@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use self::resp::{Connection, Value};
+pub(crate) use self::tls::make_certificates;
 use super::port;
 
 /// The harness reaches every server as this user, whatever the test makes of the others.

@@ -9,7 +9,7 @@ pub(super) const CA: &str = "ca.pem";
 pub(super) const SETTINGS: &str = "tls-cert-file server.pem\ntls-key-file server.key\ntls-ca-cert-file ca.pem\ntls-auth-clients no";
 
 /// Makes an authority, and a certificate of it for 127.0.0.1. One alone does not do: clients refuse an authority as a server.
-pub(super) fn make_certificates(folder: &Path) {
+pub(crate) fn make_certificates(folder: &Path) {
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"];
     openssl(folder, &[&key[..], &["-subj", "/CN=authority of a test", "-keyout", "ca.key", "-out", CA]].concat());
     let names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-addext", "basicConstraints=CA:FALSE"];
