@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["service"],
     &["store", "cache"],
     &["telemetry"],
-    &["error", "config", "lifecycle", "deadline"],
+    &["error", "config", "lifecycle", "deadline", "places"],
     &["domain"],
 ];
 
@@ -32,7 +32,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("axum", &["http", "app", "command"]),
     ("utoipa", &["http"]),
     ("jsonwebtoken", &["http"]),
-    ("tokio", &["main", "command", "app", "http", "jobs", "service", "store", "cache", "telemetry", "lifecycle", "deadline"]),
+    ("tokio", &["main", "command", "app", "http", "jobs", "service", "store", "cache", "telemetry", "lifecycle", "deadline", "places"]),
 ];
 
 /// Longest file in lines, its unit tests not counted.
