@@ -303,15 +303,12 @@ impl Memory {
             None => None,
         };
         let store = Arc::clone(&self.store);
-        let until = deadline::current();
-        let held = places::current();
-        let task = self.lifecycle.spawn(places::within(
-            held,
-            deadline::within(until, async move {
-                let _turn = turn;
-                work(store, context).await
-            }),
-        ));
+        let (until, held) = (deadline::current(), places::current());
+        let writing = async move {
+            let _turn = turn;
+            work(store, context).await
+        };
+        let task = self.lifecycle.spawn(places::within(held, deadline::within(until, writing)));
         match task.await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(StoreError::Contended(cause))) if idempotency.is_some() => Err(in_flight().with_cause(cause)),
