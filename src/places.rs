@@ -41,7 +41,6 @@ pub fn hold<T: Send + 'static>(place: T) -> Option<T> {
 ///
 /// # Errors
 /// It panicked, or the process ends.
-#[expect(clippy::disallowed_methods, reason = "the one place where threads are taken, so that what they do is counted")]
 pub async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     let held = current();
     let working = tokio::task::spawn_blocking(move || {

@@ -129,6 +129,14 @@ fn the_import_check_sees_a_forbidden_import() {
     assert_eq!(code("use a;\n// use crate::b\n#[cfg(test)]\nmod tests { use crate::c; }"), "use a;");
 }
 
+/// What computes goes on when nobody waits for it, so it must hold the place of its request.
+#[test]
+fn threads_are_taken_in_one_place() {
+    let takers: Vec<String> =
+        sources().into_iter().filter(|(_, text)| code(text).contains("spawn_blocking")).map(|(file, _)| file).collect();
+    assert_eq!(takers, ["src/places.rs"], "compute with places::compute, which holds the place of the request");
+}
+
 #[test]
 fn files_stay_small() {
     let long: Vec<String> = sources()

@@ -70,12 +70,14 @@ async fn a_patch_whose_client_has_gone_keeps_one_of_all_places() {
     acme.put(STATE, r#"{"marking":{"p":1}}"#).send().await.expect(201);
     leave_a_patch_at_work(&app, "acme", &other).await;
     // The other place: a write that waits in the store as well.
-    let waiting = tokio::spawn(other.put(STATE, r#"{"marking":{}}"#).send());
-    app.faults.wait_for_calls(2).await;
-    other.get("/workflows").send().await.problem(503, "overloaded");
-    app.anonymous().get("/health/live").send().await.expect(200);
-    app.faults.set(Behaviour::Pass);
-    waiting.await.unwrap().expect(201);
+    let refused = async {
+        app.faults.wait_for_calls(2).await;
+        other.get("/workflows").send().await.problem(503, "overloaded");
+        app.anonymous().get("/health/live").send().await.expect(200);
+        app.faults.set(Behaviour::Pass);
+    };
+    let (waiting, ()) = tokio::join!(other.put(STATE, r#"{"marking":{}}"#).send(), refused);
+    waiting.expect(201);
     until_free(&other).await;
     say("left_work_all", "503 while it is at work, 200 afterwards");
 }
