@@ -20,6 +20,7 @@ pub mod fuzzing;
 pub mod http;
 pub mod jobs;
 pub mod lifecycle;
+pub mod places;
 pub mod service;
 pub mod store;
 pub mod telemetry;

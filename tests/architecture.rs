@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["service"],
     &["store", "cache"],
     &["telemetry"],
-    &["error", "config", "lifecycle", "deadline"],
+    &["error", "config", "lifecycle", "deadline", "places"],
     &["domain"],
 ];
 
@@ -32,7 +32,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("axum", &["http", "app", "command"]),
     ("utoipa", &["http"]),
     ("jsonwebtoken", &["http"]),
-    ("tokio", &["main", "command", "app", "http", "jobs", "service", "store", "cache", "telemetry", "lifecycle", "deadline"]),
+    ("tokio", &["main", "command", "app", "http", "jobs", "service", "store", "cache", "telemetry", "lifecycle", "deadline", "places"]),
 ];
 
 /// Longest file in lines, its unit tests not counted.
@@ -127,6 +127,14 @@ fn the_import_check_sees_a_forbidden_import() {
     assert_eq!(imports("use crate::store::Store;\nfn f() -> crate::error::Error {}"), ["store", "error"]);
     assert_eq!(imports("use crate::{cache, service::Memory};"), ["cache", "service"]);
     assert_eq!(code("use a;\n// use crate::b\n#[cfg(test)]\nmod tests { use crate::c; }"), "use a;");
+}
+
+/// What computes goes on when nobody waits for it, so it must hold the place of its request.
+#[test]
+fn threads_are_taken_in_one_place() {
+    let takers: Vec<String> =
+        sources().into_iter().filter(|(_, text)| code(text).contains("spawn_blocking")).map(|(file, _)| file).collect();
+    assert_eq!(takers, ["src/places.rs"], "compute with places::compute, which holds the place of the request");
 }
 
 #[test]

@@ -25,6 +25,7 @@ use super::problem::Unrendered;
 use crate::config::ServerConfig;
 use crate::deadline;
 use crate::error::{Code, Error, Result};
+use crate::places::{self, Held};
 
 /// How much of a refused body is read, so that the client gets to read the answer.
 const DRAIN_BYTES: usize = 16 * 1024 * 1024;
@@ -62,13 +63,17 @@ async fn admit(state: &AppState, request: Request, next: Next) -> Result<Respons
     };
     let _in_flight = state.metrics.enter_request();
     let work = deadline::within(Some(Instant::now() + limit), AssertUnwindSafe(next.run(request)).catch_unwind());
+    let work = places::within(Held::default(), async {
+        // Held by whatever works for the request, also when nobody waits for it any more; by nothing else, for the body is still to be drained:
+        // a caller without a token must not keep others out by sending a refused body slowly.
+        places::hold(place);
+        work.await
+    });
     let mut response = match tokio::time::timeout(limit + GRACE, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => Error::new(Code::Internal, "Something went wrong in the server.").with_cause("the handler panicked").into_response(),
         Err(_) => Error::new(Code::DeadlineExceeded, format!("The request took longer than {} ms.", limit.as_millis())).into_response(),
     };
-    // Nothing is at work any more: a caller without a token must not keep others out by sending a refused body slowly.
-    drop(place);
     // A body that came too slowly is not waited for once more.
     let is_late = response.extensions().get::<Unrendered>().is_some_and(|Unrendered(error)| error.code == Code::BodyTimeout);
     match body {

@@ -15,6 +15,7 @@ use super::AppState;
 use super::write::ACCEPT_PATCH;
 use crate::domain::principal::{Permission, Principal};
 use crate::error::{Code, Error, Result};
+use crate::places;
 
 /// Who may call an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,9 +323,10 @@ async fn guard(access: Access, is_counted: bool, mut request: Request, next: Nex
     if let Some(identified) = request.extensions().get::<Identified>() {
         identified.set(Arc::clone(&principal));
     }
+    // Until all work of the request has ended.
     let _at_work = if is_counted {
         let entered = state.shares.enter(&principal.tenant, Instant::now());
-        Some(entered.inspect_err(|excess| state.metrics.record_excess(excess.name()))?)
+        places::hold(entered.inspect_err(|excess| state.metrics.record_excess(excess.name()))?)
     } else {
         None
     };

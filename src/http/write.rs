@@ -19,6 +19,7 @@ use crate::deadline;
 use crate::domain::document;
 use crate::domain::patch::{PatchKind, PatchLimits};
 use crate::error::{Code, Error, Result};
+use crate::places;
 use crate::service::{IdempotencyKey, Patch, WriteRequest};
 
 /// Greatest body that is read where the request is handled: some tenths of a millisecond of work.
@@ -107,7 +108,7 @@ impl<B: BodyKind> Write<B> {
         if body.len() <= MAX_INLINE_BYTES {
             return Ok(read(document::validate(&body)?)?);
         }
-        let reading = tokio::task::spawn_blocking(move || -> Result<T> { Ok(read(document::validate(&body)?)?) });
+        let reading = places::compute(move || -> Result<T> { Ok(read(document::validate(&body)?)?) });
         reading.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error)))
     }
 

@@ -24,6 +24,7 @@ use crate::domain::store_life::StoreLife;
 use crate::domain::version::{Expected, Version};
 use crate::error::{Code, Error, Result};
 use crate::lifecycle::Lifecycle;
+use crate::places;
 use crate::store::{self, Idempotency, Lookup, Outcome, Store, StoreError, Tombstone, WriteContext};
 
 /// How often a compare-and-set is tried before the answer is 409.
@@ -302,11 +303,12 @@ impl Memory {
             None => None,
         };
         let store = Arc::clone(&self.store);
-        let until = deadline::current();
-        let task = self.lifecycle.spawn(deadline::within(until, async move {
+        let (until, held) = (deadline::current(), places::current());
+        let writing = async move {
             let _turn = turn;
             work(store, context).await
-        }));
+        };
+        let task = self.lifecycle.spawn(places::within(held, deadline::within(until, writing)));
         match task.await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(StoreError::Contended(cause))) if idempotency.is_some() => Err(in_flight().with_cause(cause)),

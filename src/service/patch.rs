@@ -1,13 +1,18 @@
 //! Patches of one resource: read, apply, compare and set, again when another writer was quicker.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::memory::{COMPARE_AND_SET_ATTEMPTS, Calling, Memory, absent, exactly, exhausted, finish, never};
 use super::resource::{Render, Resource};
 use super::{Done, WriteRequest};
+use crate::deadline;
 use crate::domain::document;
 use crate::domain::patch::{self, PatchFault, PatchKind, PatchLimits};
 use crate::error::{Code, Error, Result};
+use crate::places;
 use crate::store::{Outcome, Store, WriteContext};
 
 /// Greatest patch, with what it applies to, that is applied where the request is handled: some tenths of a millisecond of work.
@@ -27,7 +32,7 @@ pub struct Patch {
 /// A resource that can be patched.
 pub(super) trait Patchable: Resource {
     /// The write representation of a record, which the patch is applied to.
-    fn target(record: &Self::Record) -> String;
+    fn target(record: &Self::Record) -> Cow<'_, str>;
 
     /// Reads the patched write representation.
     ///
@@ -97,19 +102,20 @@ async fn stored_answer<R: Patchable>(
     })
 }
 
-/// Applies the patch; a large one on a thread of its own, which no other request waits for.
+/// Applies the patch until the deadline; a large one on a thread of its own, which no other request waits for.
 async fn apply<R: Patchable>(record: &R::Record, patch: &Patch) -> Result<R::Document> {
-    let target = R::target(record);
-    if target.len() + patch.text.len() <= MAX_INLINE_BYTES {
-        return apply_to::<R>(record, &target, patch);
+    let until = deadline::current();
+    if R::target(record).len() + patch.text.len() <= MAX_INLINE_BYTES {
+        return apply_until::<R>(record, patch, until);
     }
     let (record, patch) = (record.clone(), patch.clone());
-    let applying = tokio::task::spawn_blocking(move || apply_to::<R>(&record, &target, &patch));
+    let applying = places::compute(move || apply_until::<R>(&record, &patch, until));
     applying.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "Something went wrong in the server.").with_cause(error)))
 }
 
-fn apply_to<R: Patchable>(record: &R::Record, target: &str, patch: &Patch) -> Result<R::Document> {
-    let text = patch::apply(patch.kind, target, &patch.text, patch.limits).map_err(refused)?;
+fn apply_until<R: Patchable>(record: &R::Record, patch: &Patch, until: Option<Instant>) -> Result<R::Document> {
+    let is_late = || until.is_some_and(|until| until <= Instant::now());
+    let text = patch::apply(patch.kind, &R::target(record), &patch.text, patch.limits, &is_late).map_err(refused)?;
     // What a patch makes of two valid documents can nest deeper than either.
     let text = document::validate(text.as_bytes())?;
     R::patched(record, patch, text).map_err(|error| taken_by_null(patch, error))
@@ -131,6 +137,8 @@ fn refused(fault: PatchFault) -> Error {
         PatchFault::NotApplicable { .. } => Error::new(Code::PatchNotApplicable, detail),
         PatchFault::TooDeep { .. } => Error::new(Code::DocumentTooDeep, detail).with_limit(document::MAX_DEPTH as u64),
         PatchFault::TooCostly { limit } => Error::new(Code::PatchTooCostly, detail).with_limit(limit),
+        PatchFault::TooHeavy { limit } => Error::new(Code::PatchTooCostly, detail).with_limit(limit as u64),
+        PatchFault::Late => Error::new(Code::DeadlineExceeded, "The deadline passed before the patch was applied. Nothing was written."),
         PatchFault::TooLarge { limit } => Error::new(Code::BodyTooLarge, detail).with_limit(limit as u64),
     }
 }

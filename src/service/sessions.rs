@@ -1,5 +1,6 @@
 //! Sessions: begin, save, load, patch, extend, end, list.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use async_trait::async_trait;
@@ -100,9 +101,9 @@ impl Resource for SessionResource {
 }
 
 impl Patchable for SessionResource {
-    fn target(record: &SessionRecord) -> String {
+    fn target(record: &SessionRecord) -> Cow<'_, str> {
         let cap = record.max_ttl_seconds.map(|cap| format!(r#","max_ttl_seconds":{cap}"#)).unwrap_or_default();
-        format!(r#"{{"data":{},"ttl_seconds":{},"sliding":{}{cap}}}"#, record.data, record.ttl_seconds, record.sliding)
+        format!(r#"{{"data":{},"ttl_seconds":{},"sliding":{}{cap}}}"#, record.data, record.ttl_seconds, record.sliding).into()
     }
 
     fn patched(_: &SessionRecord, applied: &Patch, text: &str) -> Result<SessionDocument> {

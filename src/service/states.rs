@@ -1,5 +1,7 @@
 //! Workflow states: save, load, patch, delete, history, time travel.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -97,8 +99,8 @@ impl Resource for StateResource {
 }
 
 impl Patchable for StateResource {
-    fn target(record: &StateRecord) -> String {
-        record.document.text().to_owned()
+    fn target(record: &StateRecord) -> Cow<'_, str> {
+        record.document.text().into()
     }
 
     fn patched(_: &StateRecord, _: &Patch, text: &str) -> Result<StateDocument> {

@@ -1,5 +1,7 @@
 //! Variables: set, read, patch, increment, delete, list and batch, in four scopes.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -111,10 +113,10 @@ impl Resource for VariableResource {
 }
 
 impl Patchable for VariableResource {
-    fn target(record: &VariableRecord) -> String {
+    fn target(record: &VariableRecord) -> Cow<'_, str> {
         let description = record.description.as_deref().map(|text| format!(r#","description":{}"#, quote(text))).unwrap_or_default();
         let ttl = record.ttl_seconds().map(|seconds| format!(r#","ttl_seconds":{seconds}"#)).unwrap_or_default();
-        format!(r#"{{"value":{}{description}{ttl},"secret":{}}}"#, record.value, record.secret)
+        format!(r#"{{"value":{}{description}{ttl},"secret":{}}}"#, record.value, record.secret).into()
     }
 
     fn patched(_: &VariableRecord, applied: &Patch, text: &str) -> Result<VariableDocument> {

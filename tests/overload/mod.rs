@@ -10,6 +10,7 @@ mod connections;
 mod curve;
 mod deadlines;
 mod drain;
+mod places;
 mod pool;
 mod process_figures;
 mod shares;

@@ -3,20 +3,19 @@
 //! Where both have an object, the patch's members are indexed by eight bytes each while the document's are gone through. What the document
 //! does not have is copied in one pass that leaves out members that are `null`.
 
-use std::hash::{BuildHasher as _, RandomState};
-
 use super::PatchFault;
+use super::index::{Index, Taken, member};
 use super::work::{Spent, Work};
 use crate::domain::document::{self, Kind};
 
 /// Applies a merge patch; the result has at most `limit` bytes.
-pub(super) fn apply(target: &str, patch: &str, limit: usize, work: &mut Work) -> Result<String, PatchFault> {
-    let steps = work.limit();
+pub(super) fn apply(target: &str, patch: &str, limit: usize, work: &mut Work<'_>) -> Result<String, PatchFault> {
+    let limits = work.limits();
     // The result is no longer than both, and pages that stay unwritten take no memory.
     let text = String::with_capacity(limit.min(target.len().saturating_add(patch.len())));
-    let mut merge = Merge { text, limit, work, hashes: RandomState::new() };
+    let mut merge = Merge { text, limit, work };
     merge.value(Some(target), patch).map_err(|refusal| match refusal {
-        Refusal::Spent => PatchFault::TooCostly { limit: steps },
+        Refusal::Spent(spent) => limits.fault(spent),
         Refusal::TooLarge => PatchFault::TooLarge { limit },
     })?;
     let mut text = merge.text;
@@ -25,26 +24,24 @@ pub(super) fn apply(target: &str, patch: &str, limit: usize, work: &mut Work) ->
 }
 
 enum Refusal {
-    Spent,
+    Spent(Spent),
     TooLarge,
 }
 
 impl From<Spent> for Refusal {
-    fn from(_: Spent) -> Self {
-        Self::Spent
+    fn from(spent: Spent) -> Self {
+        Self::Spent(spent)
     }
 }
 
 /// The result as far as it is written.
-struct Merge<'w> {
+struct Merge<'w, 't> {
     text: String,
     limit: usize,
-    work: &'w mut Work,
-    /// Keyed by chance, so that nobody can choose names whose hashes are equal.
-    hashes: RandomState,
+    work: &'w mut Work<'t>,
 }
 
-impl Merge<'_> {
+impl Merge<'_, '_> {
     fn push(&mut self, text: &str) -> Result<(), Refusal> {
         if self.text.len().saturating_add(text.len()) > self.limit {
             return Err(Refusal::TooLarge);
@@ -78,12 +75,18 @@ impl Merge<'_> {
     fn objects(&mut self, target: &str, patch: &str) -> Result<(), Refusal> {
         self.work.read(target.len())?;
         self.work.read(patch.len())?;
-        let mut index = Index::read(patch, &self.hashes, self.work)?;
+        let index = Index::read(patch, self.work)?;
+        let memory = index.memory();
+        let mut taken = Taken::none(index.len());
         let mut is_first = true;
         self.push("{")?;
         for (raw, value) in document::raw_members(target) {
             self.work.steps(1)?;
-            match index.take(raw, &self.hashes) {
+            let found = index.find(patch, &document::unescape(raw), self.work);
+            if let Some((entry, _)) = found {
+                taken.take(entry);
+            }
+            match found.and_then(|(_, start)| member(patch, start as usize)).map(|(_, change)| change) {
                 None => {
                     self.name(raw, &mut is_first)?;
                     self.push(value)?;
@@ -95,13 +98,14 @@ impl Merge<'_> {
                 }
             }
         }
-        for start in index.rest() {
+        for start in index.rest(&taken) {
             let Some((raw, value)) = member(patch, start) else { continue };
             if document::kind(value) != Kind::Null {
                 self.name(raw, &mut is_first)?;
                 self.value(None, value)?;
             }
         }
+        self.work.release(memory);
         self.push("}")
     }
 
@@ -132,74 +136,5 @@ impl Merge<'_> {
         }
         self.push("}")?;
         Ok(position + 1)
-    }
-}
-
-/// The name and the value of the member that begins at `start`.
-fn member(object: &str, start: usize) -> Option<(&str, &str)> {
-    let bytes = object.as_bytes();
-    let name_end = document::end_of_value(bytes, start);
-    let value = document::next_value(bytes, name_end);
-    Some((object.get(start..name_end)?, object.get(value..document::end_of_value(bytes, value))?))
-}
-
-/// Where an object's members begin, by the hashes of their names.
-struct Index<'a> {
-    object: &'a str,
-    /// Hash and offset, in the order of the hashes.
-    members: Vec<(u32, u32)>,
-}
-
-/// The offset of a member that was taken. No body is so long.
-const TAKEN: u32 = u32::MAX;
-
-fn hash(raw: &str, hashes: &RandomState) -> u32 {
-    // Half of a good hash is one.
-    u32::try_from(hashes.hash_one(document::unescape(raw)) >> 32).unwrap_or_default()
-}
-
-impl<'a> Index<'a> {
-    fn read(object: &'a str, hashes: &RandomState, work: &mut Work) -> Result<Self, Spent> {
-        let bytes = object.as_bytes();
-        // Counted before, so that there is never more than what is needed.
-        let count = document::raw_members(object).count();
-        work.steps(count)?;
-        let mut members = Vec::with_capacity(count);
-        let mut position = document::next_value(bytes, 1);
-        while let Some(b'"') = bytes.get(position) {
-            let name_end = document::end_of_value(bytes, position);
-            let start = u32::try_from(position).map_err(|_| Spent)?;
-            members.push((hash(object.get(position..name_end).unwrap_or_default(), hashes), start));
-            let value = document::next_value(bytes, name_end);
-            position = document::next_value(bytes, document::end_of_value(bytes, value));
-        }
-        members.sort_unstable();
-        Ok(Self { object, members })
-    }
-
-    /// The value of the member of this name, once.
-    fn take(&mut self, raw: &str, hashes: &RandomState) -> Option<&'a str> {
-        if self.members.is_empty() {
-            return None;
-        }
-        let wanted = hash(raw, hashes);
-        let first = self.members.partition_point(|(hash, _)| *hash < wanted);
-        let equal = self.members.iter_mut().skip(first).take_while(|(hash, _)| *hash == wanted);
-        for (_, start) in equal.filter(|(_, start)| *start != TAKEN) {
-            if let Some((name, value)) = member(self.object, *start as usize)
-                && (name == raw || document::unescape(name) == document::unescape(raw))
-            {
-                *start = TAKEN;
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    /// Where those begin that were not taken, in the object's order.
-    fn rest(mut self) -> impl Iterator<Item = usize> {
-        self.members.retain(|(_, start)| *start != TAKEN);
-        self.members.sort_unstable_by_key(|(_, start)| *start);
-        self.members.into_iter().map(|(_, start)| start as usize)
     }
 }

@@ -3,10 +3,13 @@
 //! A patch opens only the containers on the way to what it changes; every member that it does not touch keeps its bytes and its order.
 //! Patch and document have been validated before. The result has not: it may nest deeper than allowed.
 
+mod elements;
 mod equal;
+mod index;
 mod members;
 mod merge;
 mod operations;
+mod pointer;
 mod tree;
 mod work;
 
@@ -15,7 +18,7 @@ use super::document::{self, Fault, FaultKind, Kind, MAX_DEPTH};
 pub use operations::MAX_OPERATIONS;
 
 use tree::Node;
-use work::{Spent, Work};
+use work::Work;
 
 /// How a patch is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,15 @@ pub enum PatchFault {
         /// Steps allowed.
         limit: u64,
     },
+    /// It takes more memory than a patch of this size may.
+    #[error("it takes more than {limit} bytes of memory beside the patch, the document and the result")]
+    TooHeavy {
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The time was over before it was done.
+    #[error("its time is over")]
+    Late,
     /// The result would be larger than allowed.
     #[error("the result is larger than {limit} bytes")]
     TooLarge {
@@ -75,24 +87,23 @@ pub struct PatchLimits {
     pub steps_per_byte: u32,
 }
 
-/// Applies a validated patch to a validated document, within the limits.
+/// Applies a validated patch to a validated document, within the limits. `is_late` is asked at the beginning and every some thousand steps.
 ///
 /// # Errors
 /// See [`PatchFault`]; the document is then what it was.
-pub fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits) -> Result<String, PatchFault> {
-    let mut work = Work::new(target.len().saturating_add(patch.len()), limits.steps_per_byte);
+pub fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits, is_late: &dyn Fn() -> bool) -> Result<String, PatchFault> {
+    let mut work = Work::new(target.len().saturating_add(patch.len()), limits.steps_per_byte, is_late);
     apply_within(kind, target, patch, limits.bytes, &mut work)
 }
 
-fn apply_within(kind: PatchKind, target: &str, patch: &str, limit: usize, work: &mut Work) -> Result<String, PatchFault> {
+fn apply_within(kind: PatchKind, target: &str, patch: &str, limit: usize, work: &mut Work<'_>) -> Result<String, PatchFault> {
     if kind == PatchKind::Merge {
         return merge::apply(target, patch, limit, work);
     }
     let mut root = Node::Raw(target);
-    let total = work.limit();
     operations::apply(&mut root, patch, limit, work)?;
     // Before it is written.
-    let bytes = root.extent(work).map_err(|Spent| PatchFault::TooCostly { limit: total })?.bytes;
+    let bytes = root.extent(work).map_err(|spent| work.limits().fault(spent))?.bytes;
     if bytes > limit { Err(PatchFault::TooLarge { limit }) } else { Ok(root.into_text(bytes)) }
 }
 
@@ -117,6 +128,10 @@ mod tests {
         PatchLimits { bytes, steps_per_byte: 2 }
     }
 
+    fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits) -> Result<String, PatchFault> {
+        super::apply(kind, target, patch, limits, &|| false)
+    }
+
     fn merge(target: &str, patch: &str) -> String {
         apply(PatchKind::Merge, target, patch, within(10_000)).unwrap()
     }
@@ -127,9 +142,9 @@ mod tests {
 
     /// The steps of a patch that has as many as it wants, and what came of it.
     fn steps(kind: PatchKind, target: &str, patch: &str) -> (u64, Result<String, PatchFault>) {
-        let mut work = Work::new(usize::MAX, u32::MAX);
+        let mut work = Work::new(usize::MAX, u32::MAX, &|| false);
         let result = apply_within(kind, target, patch, 64 << 20, &mut work);
-        (work.limit() - work.left(), result)
+        (work.limits().steps - work.left(), result)
     }
 
     /// An object of so many small members, and the patch of 1000 operations that `operation` makes.
@@ -164,6 +179,19 @@ mod tests {
             // As much as is allowed by default, and so let through.
             assert_eq!(apply(PatchKind::Operations, &target, &patch, within(64 << 20)), result, "{name}");
         }
+        let array = format!("[{}]", vec!["0"; 500_000].join(","));
+        let elements: [(&str, Make); 4] = [
+            ("inserts", |_| r#"{"op":"add","path":"/0","value":0}"#.to_owned()),
+            ("removes", |n| format!(r#"{{"op":"remove","path":"/{}"}}"#, n * 7)),
+            ("replaces", |n| format!(r#"{{"op":"replace","path":"/{}","value":1}}"#, 499_999 - n * 3)),
+            ("moves", |n| format!(r#"{{"op":"move","from":"/{}","path":"/0"}}"#, 400_000 + n)),
+        ];
+        for (name, make) in elements {
+            let patch = thousand(make);
+            let (steps, result) = steps(PatchKind::Operations, &array, &patch);
+            let bytes = (array.len() + patch.len()) as u64;
+            assert!(result.is_ok() && steps < bytes, "{name} took {steps} steps for {bytes} bytes");
+        }
         let patch = wide(last + 2);
         let (steps, result) = steps(PatchKind::Merge, &target, &patch);
         assert!(result.is_ok() && steps < (target.len() + patch.len()) as u64, "merge took {steps} steps");
@@ -171,25 +199,21 @@ mod tests {
 
     #[test]
     fn a_patch_that_would_cost_the_product_is_refused_after_the_steps_of_its_size() {
-        let target = format!(r#"{{"a":{}}}"#, wide(100_000));
-        let array = format!("[{}]", vec!["0"; 500_000].join(","));
-        // Copies of all members that are removed again, comparisons of the whole, and elements that move all others.
+        let target = format!(r#"{{"a":{}}}"#, wide(5_000));
+        // Copies of all members that are removed again, and comparisons of the whole.
         let copies = thousand(|n| match n % 3 {
             0 => r#"{"op":"copy","from":"/a","path":"/b"}"#.to_owned(),
             1 => r#"{"op":"add","path":"/b/x","value":0}"#.to_owned(),
             _ => r#"{"op":"remove","path":"/b"}"#.to_owned(),
         });
         let tests = thousand(|_| format!(r#"{{"op":"test","path":"/a","value":{}}}"#, wide(1)));
-        let inserts = thousand(|_| r#"{"op":"add","path":"/0","value":0}"#.to_owned());
-        for (name, target, patch) in [("copies", &target, copies), ("inserts", &array, inserts)] {
-            let (steps, result) = steps(PatchKind::Operations, target, &patch);
-            let bytes = (target.len() + patch.len()) as u64;
-            assert!(result.is_ok() && steps > 2 * bytes + 65_536, "{name} took {steps} steps for {bytes} bytes");
-            let limit = 2 * bytes + 65_536;
-            assert_eq!(apply(PatchKind::Operations, target, &patch, within(64 << 20)), Err(PatchFault::TooCostly { limit }), "{name}");
-            let generous = PatchLimits { bytes: 64 << 20, steps_per_byte: 1000 };
-            assert!(apply(PatchKind::Operations, target, &patch, generous).is_ok(), "{name}");
-        }
+        let (steps, result) = steps(PatchKind::Operations, &target, &copies);
+        let bytes = (target.len() + copies.len()) as u64;
+        assert!(result.is_ok() && steps > 2 * bytes + 65_536, "it took {steps} steps for {bytes} bytes");
+        let limit = 2 * bytes + 65_536;
+        assert_eq!(apply(PatchKind::Operations, &target, &copies, within(64 << 20)), Err(PatchFault::TooCostly { limit }));
+        // What is removed gives its memory back.
+        assert_eq!(apply(PatchKind::Operations, &target, &copies, PatchLimits { bytes: 64 << 20, steps_per_byte: 1000 }), result);
         assert!(matches!(apply(PatchKind::Operations, &target, &tests, within(64 << 20)), Err(PatchFault::TestFailed { index: 0 })));
     }
 
@@ -303,6 +327,9 @@ mod tests {
             (r#"{"a":1}"#, r#"[{"op":"add","path":"","value":[ 1 ]}]"#, "[ 1 ]"),
             (r#"{"a":1}"#, r#"[{"op":"add","path":"/a","value":2}]"#, r#"{"a":2}"#),
             (r#"{"a":{"b":1}}"#, r#"[{"op":"move","from":"/a","path":"/a"}]"#, r#"{"a":{"b":1}}"#),
+            (r#"{"a":1,"b":2}"#, r#"[{"op":"move","from":"/a","path":"/a"}]"#, r#"{"a":1,"b":2}"#),
+            ("[1,2,3]", r#"[{"op":"move","from":"/1","path":"/1"}]"#, "[1,2,3]"),
+            (r#"{"a":1}"#, r#"[{"op":"move","from":"","path":""}]"#, r#"{"a":1}"#),
             (r#"{"a":1}"#, r#"[{"op":"test","path":"/a","value":1.0},{"op":"test","path":"","value":{"a":1}}]"#, r#"{"a":1}"#),
         ] {
             assert_eq!(operate(target, patch).as_deref(), Ok(result), "{target} + {patch}");
@@ -323,6 +350,8 @@ mod tests {
             (r#"{"op":"add","path":"/b/c/x","value":0}"#, 1),
             (r#"{"op":"move","from":"/b","path":"/b/x"}"#, 1),
             (r#"{"op":"copy","from":"/none","path":"/b/x"}"#, 1),
+            (r#"{"op":"move","from":"/none","path":"/none"}"#, 1),
+            (r#"{"op":"move","from":"/a/1","path":"/a/1"}"#, 1),
             (r#"{"op":"test","path":"/none","value":null}"#, 1),
             (r#"{"op":"add","path":"b","value":0}"#, 1),
             (r#"{"op":"add","path":"/~2","value":0}"#, 1),
@@ -429,6 +458,122 @@ mod tests {
         assert!(matches!(operate("{}", &far), Err(PatchFault::NotApplicable { index: 0, .. })));
     }
 
+    /// A level that is opened takes much more memory than its two brackets, and a copy of it as much again.
+    #[test]
+    fn copies_of_what_was_opened_are_bounded_by_their_memory() {
+        let target = format!(r#"{{"a":{}{}}}"#, "[".repeat(40), "]".repeat(40));
+        let open = format!(r#"{{"op":"add","path":"/a{}","value":0}}"#, "/0".repeat(39) + "/-");
+        let doubled = |times: usize| format!("[{open}{}]", r#",{"op":"copy","from":"/a","path":"/a/-"}"#.repeat(times));
+        let generous = PatchLimits { bytes: 64 << 20, steps_per_byte: 1_000_000 };
+        assert!(apply(PatchKind::Operations, &target, &doubled(8), generous).is_ok());
+        let refused = apply(PatchKind::Operations, &target, &doubled(14), generous);
+        assert_eq!(refused, Err(PatchFault::TooHeavy { limit: 16 << 20 }));
+    }
+
+    #[test]
+    fn a_patch_ends_when_its_time_is_over() {
+        use std::cell::Cell;
+        let target = wide(20_000);
+        for (kind, patch) in [
+            (PatchKind::Merge, wide(20_000)),
+            (PatchKind::Operations, thousand(|n| format!(r#"{{"op":"move","from":"/m{n}","path":"/moved{n}"}}"#))),
+            (PatchKind::Operations, format!(r#"[{{"op":"test","path":"","value":{target}}}]"#)),
+        ] {
+            let asked = Cell::new(0);
+            let late_after = |count: usize| {
+                asked.set(0);
+                super::apply(kind, &target, &patch, within(64 << 20), &|| {
+                    asked.set(asked.get() + 1);
+                    asked.get() > count
+                })
+            };
+            assert_eq!(late_after(0), Err(PatchFault::Late), "it does not begin");
+            assert_eq!((late_after(1), asked.get()), (Err(PatchFault::Late), 2), "it ends when it is told");
+            assert!(late_after(usize::MAX).is_ok() && asked.get() > 2, "{}", asked.get());
+        }
+    }
+
+    #[test]
+    fn what_a_fault_says_is_short_whatever_came() {
+        let long = "x".repeat(100_000);
+        for operation in [
+            format!(r#"{{"op":"{long}","path":""}}"#),
+            format!(r#"{{"op":"remove","path":"","{long}":0}}"#),
+            format!(r#"{{"op":"remove","path":"/{long}"}}"#),
+            format!(r#"{{"op":"remove","path":"{long}"}}"#),
+            format!(r#"{{"op":"remove","path":"/{long}~"}}"#),
+            format!(r#"{{"op":"move","path":"","from":"/{long}"}}"#),
+            format!(r#"{{"op":"test","path":"","value":"{long}"}}"#),
+            format!(r#"{{"op":"add","path":"{}","value":0}}"#, "/a".repeat(100_000)),
+        ] {
+            let fault = operate("{}", &format!("[{operation}]")).unwrap_err();
+            assert!(fault.to_string().len() < 200, "{fault}");
+            let PatchFault::Malformed(faults) = fault else { continue };
+            assert!(
+                faults.len() <= document::MAX_FAULTS
+                    && faults.iter().all(|fault| fault.pointer.len() < 600 && fault.kind.to_string().len() < 200)
+            );
+        }
+    }
+
+    #[test]
+    fn elements_keep_their_order_however_they_are_reached() {
+        // Elements of all lengths, those of one run and those of many, with white space between them.
+        let all: Vec<String> = (0..400).map(|number| format!("\"{}\"", "e".repeat(number * 7 % 300))).collect();
+        let target = format!("[ {} ]", all.join(" , "));
+        let mut expected = all.clone();
+        let mut operations = Vec::new();
+        for step in 0..300 {
+            let at = step * 131 % expected.len();
+            match step % 4 {
+                0 => {
+                    operations.push(format!(r#"{{"op":"add","path":"/{at}","value":{step}}}"#));
+                    expected.insert(at, step.to_string());
+                }
+                1 => {
+                    operations.push(format!(r#"{{"op":"remove","path":"/{at}"}}"#));
+                    expected.remove(at);
+                }
+                2 => {
+                    operations.push(format!(r#"{{"op":"replace","path":"/{at}","value":-{step}}}"#));
+                    expected[at] = format!("-{step}");
+                }
+                _ => {
+                    operations.push(format!(r#"{{"op":"move","from":"/{at}","path":"/-"}}"#));
+                    let moved = expected.remove(at);
+                    expected.push(moved);
+                }
+            }
+            operations.push(format!(r#"{{"op":"test","path":"/{}","value":{}}}"#, expected.len() - 1, expected[expected.len() - 1]));
+        }
+        let expected = format!("[{}]", expected.join(","));
+        let result = apply(PatchKind::Operations, &target, &format!("[{}]", operations.join(",")), within(1 << 20));
+        assert!(result.as_deref() == Ok(&*expected), "{:.200}", format!("{result:?}"));
+    }
+
+    #[test]
+    fn members_are_added_removed_and_added_again() {
+        for (patch, result) in [
+            (r#"[{"op":"remove","path":"/a"},{"op":"add","path":"/a","value":2}]"#, r#"{"b":0,"a":2}"#),
+            (
+                r#"[{"op":"add","path":"/c","value":1},{"op":"remove","path":"/c"},{"op":"add","path":"/c","value":2}]"#,
+                r#"{"a":1,"b":0,"c":2}"#,
+            ),
+            (
+                r#"[{"op":"add","path":"/c","value":1},{"op":"add","path":"/c","value":[2]},{"op":"add","path":"/c/0","value":1}]"#,
+                r#"{"a":1,"b":0,"c":[1,2]}"#,
+            ),
+            (r#"[{"op":"add","path":"/\u0061","value":{}},{"op":"add","path":"/a/\"~1\n","value":0}]"#, r#"{"a":{"\"/\n":0},"b":0}"#),
+            (r#"[{"op":"move","from":"/a","path":"/c"},{"op":"copy","from":"/c","path":"/a"}]"#, r#"{"b":0,"c":1,"a":1}"#),
+            (r#"[{"op":"remove","path":"/a"},{"op":"remove","path":"/b"}]"#, "{}"),
+        ] {
+            let target = r#"{ "a" : 1 , "b" : 0 }"#;
+            assert_eq!(operate(target, patch).as_deref(), Ok(result), "{patch}");
+            assert_eq!(apply(PatchKind::Operations, target, patch, within(result.len())).as_deref(), Ok(result), "{patch}");
+        }
+        assert!(operate(r#"{"a":1}"#, r#"[{"op":"remove","path":"/a"},{"op":"remove","path":"/a"}]"#).is_err());
+    }
+
     #[test]
     fn equality_is_of_values() {
         for (left, right, same) in [
@@ -445,7 +590,8 @@ mod tests {
             ("[1]", "[1,1]", false),
             ("null", "false", false),
         ] {
-            assert_eq!(equal::equal(left, right), same, "{left} {right}");
+            let mut work = Work::new(0, 0, &|| false);
+            assert_eq!(equal::equal(left, right, &mut work), Ok(same), "{left} {right}");
         }
     }
 

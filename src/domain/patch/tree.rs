@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::elements::Elements;
 use super::members::Members;
 use super::work::{Spent, Work};
 use crate::domain::document::{self, Kind};
@@ -11,7 +12,15 @@ use crate::domain::document::{self, Kind};
 pub(super) enum Node<'a> {
     Raw(&'a str),
     Object(Box<Members<'a>>),
-    Array(Vec<Node<'a>>),
+    Array(Box<Elements<'a>>),
+}
+
+/// What a value is when it is opened.
+pub(super) enum Opened<'n, 'a> {
+    Object(&'n mut Members<'a>),
+    Array(&'n mut Elements<'a>),
+    /// Neither: it has no parts.
+    Scalar,
 }
 
 /// How large a value is.
@@ -21,58 +30,47 @@ pub(super) struct Extent {
     pub(super) bytes: usize,
     /// Levels of containers that were opened: what recursion goes through.
     pub(super) height: usize,
+    /// Bytes of memory that a copy of it takes, at most.
+    pub(super) memory: usize,
+    /// Bytes of memory that are its own beside that: what copies of it share.
+    pub(super) shared: usize,
+}
+
+impl Extent {
+    /// One more part of a container, with so many bytes in front of it and one behind.
+    pub(super) fn add(&mut self, front: usize, part: Self) {
+        self.bytes = self.bytes.saturating_add(front + part.bytes + 1);
+        self.height = self.height.max(part.height + 1);
+        self.memory = self.memory.saturating_add(part.memory);
+        self.shared = self.shared.saturating_add(part.shared);
+    }
 }
 
 impl<'a> Node<'a> {
-    /// The members, when this is an object; opens it.
-    pub(super) fn members(&mut self, work: &mut Work) -> Result<Option<&mut Members<'a>>, Spent> {
-        if let Node::Raw(raw) = *self
-            && document::kind(raw) == Kind::Object
-        {
-            work.read(raw.len())?;
-            *self = Node::Object(Box::new(Members::read(raw)));
+    /// Opens a container.
+    pub(super) fn open(&mut self, work: &mut Work<'_>) -> Result<Opened<'_, 'a>, Spent> {
+        if let Node::Raw(raw) = *self {
+            match document::kind(raw) {
+                Kind::Object => *self = Node::Object(Box::new(Members::read(raw, work)?)),
+                Kind::Array => *self = Node::Array(Box::new(Elements::read(raw, work)?)),
+                _ => {}
+            }
         }
         Ok(match self {
-            Node::Object(members) => Some(members),
-            _ => None,
+            Node::Raw(_) => Opened::Scalar,
+            Node::Object(members) => Opened::Object(members),
+            Node::Array(elements) => Opened::Array(elements),
         })
     }
 
-    /// The elements, when this is an array; opens it.
-    pub(super) fn elements(&mut self, work: &mut Work) -> Result<Option<&mut Vec<Node<'a>>>, Spent> {
-        if let Node::Raw(raw) = *self
-            && document::kind(raw) == Kind::Array
-        {
-            work.read(raw.len())?;
-            *self = Node::Array(document::elements(raw).map(Node::Raw).collect());
-        }
-        Ok(match self {
-            Node::Array(elements) => Some(elements),
-            _ => None,
-        })
-    }
-
-    /// How large it is. Takes a step for each value in a container that was opened.
-    pub(super) fn extent(&self, work: &mut Work) -> Result<Extent, Spent> {
-        let mut extent = Extent { bytes: 1, height: 1 };
-        let mut add = |name: usize, value: &Self, work: &mut Work| {
-            let inner = value.extent(work)?;
-            // One byte behind each but the last, and the brackets.
-            extent.bytes = extent.bytes.saturating_add(name + inner.bytes + 1);
-            extent.height = extent.height.max(inner.height + 1);
-            Ok(())
+    /// How large it is. Takes steps for what was changed in each container that was opened.
+    pub(super) fn extent(&self, work: &mut Work<'_>) -> Result<Extent, Spent> {
+        let mut extent = match self {
+            Node::Raw(raw) => return Ok(Extent { bytes: raw.len(), height: 0, memory: 0, shared: 0 }),
+            Node::Object(members) => members.extent(work)?,
+            Node::Array(elements) => elements.extent(work)?,
         };
-        match self {
-            Node::Raw(raw) => return Ok(Extent { bytes: raw.len(), height: 0 }),
-            Node::Object(members) => {
-                work.steps(members.places())?;
-                members.iter().try_for_each(|member| add(member.raw.len() + 1, &member.value, work))?;
-            }
-            Node::Array(elements) => {
-                work.steps(elements.len())?;
-                elements.iter().try_for_each(|element| add(0, element, work))?;
-            }
-        }
+        // The byte behind the last part is the closing bracket.
         extent.bytes = extent.bytes.max(2);
         Ok(extent)
     }
@@ -81,34 +79,15 @@ impl<'a> Node<'a> {
     pub(super) fn into_text(self, bytes: usize) -> String {
         let mut text = String::with_capacity(bytes);
         self.write(&mut text);
+        debug_assert_eq!(text.len(), bytes);
         text
     }
 
-    fn write(&self, text: &mut String) {
+    pub(super) fn write(&self, text: &mut String) {
         match self {
             Node::Raw(raw) => text.push_str(raw),
-            Node::Object(members) => {
-                text.push('{');
-                for (index, member) in members.iter().enumerate() {
-                    if index > 0 {
-                        text.push(',');
-                    }
-                    text.push_str(&member.raw);
-                    text.push(':');
-                    member.value.write(text);
-                }
-                text.push('}');
-            }
-            Node::Array(elements) => {
-                text.push('[');
-                for (index, element) in elements.iter().enumerate() {
-                    if index > 0 {
-                        text.push(',');
-                    }
-                    element.write(text);
-                }
-                text.push(']');
-            }
+            Node::Object(members) => members.write(text),
+            Node::Array(elements) => elements.write(text),
         }
     }
 
@@ -119,6 +98,7 @@ impl<'a> Node<'a> {
             node => {
                 let mut text = String::with_capacity(bytes);
                 node.write(&mut text);
+                debug_assert_eq!(text.len(), bytes);
                 Cow::Owned(text)
             }
         }
