@@ -303,6 +303,7 @@ pub struct LimitsConfig {
     pub state_body_bytes: usize,
     pub body_bytes: usize,
     pub patch_steps_per_byte: u32,
+    pub patch_memory_bytes: usize,
     pub idempotency_wait_ms: Milliseconds,
 }
 

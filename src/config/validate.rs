@@ -351,6 +351,7 @@ fn limits(limits: &LimitsConfig, found: &mut Problems) {
     found.range("limits.state_body_bytes", limits.state_body_bytes, 1, MAX_BODY_BYTES);
     found.range("limits.body_bytes", limits.body_bytes, 1, MAX_BODY_BYTES);
     found.range("limits.patch_steps_per_byte", limits.patch_steps_per_byte, 1, 1_000_000);
+    found.range("limits.patch_memory_bytes", limits.patch_memory_bytes, 65_536, 1 << 30);
     let wait = Duration::from(limits.idempotency_wait_ms).as_millis();
     found.range("limits.idempotency_wait_ms", wait, 0, u128::from(MAX_MILLISECONDS));
 }

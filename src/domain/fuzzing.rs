@@ -22,7 +22,7 @@ const LIMIT: usize = 1 << 20;
 const STEPS: u32 = 1_000_000;
 
 fn within(bytes: usize) -> PatchLimits {
-    PatchLimits { bytes, steps_per_byte: STEPS }
+    PatchLimits { bytes, steps_per_byte: STEPS, memory_bytes: 16 << 20 }
 }
 
 fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits) -> Result<String, PatchFault> {

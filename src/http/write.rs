@@ -162,7 +162,9 @@ impl<B: BodyKind> FromRequest<AppState> for Write<B> {
         let key = idempotency_key(&parts)?;
         let minimal = return_preference(&parts);
         let patch = check_media(B::MEDIA, &parts.headers)?;
-        let limits = PatchLimits { bytes: B::limit(state), steps_per_byte: state.config.limits.patch_steps_per_byte };
+        let limits = &state.config.limits;
+        let limits =
+            PatchLimits { bytes: B::limit(state), steps_per_byte: limits.patch_steps_per_byte, memory_bytes: limits.patch_memory_bytes };
         let body = body::read(&parts.headers, incoming, limits.bytes, state.config.server.body_read_timeout_ms.into()).await?;
         // The body's time is over; the rest is for what it asks for.
         deadline::bring_forward(Instant::now() + Duration::from(state.config.server.request_timeout_ms));

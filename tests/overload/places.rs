@@ -1,8 +1,8 @@
-//! Whoever closes the connection, or whose deadline passes, ends the waiting and not the work: as long as that goes on, its place is taken.
+//! A deadline that passes ends the waiting and not the work: as long as that goes on, its place is taken.
 
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{STATE, say};
@@ -13,23 +13,25 @@ use crate::support::faulty::Behaviour;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PATCH: &str = r#"{"marking":{"p":2}}"#;
 
-/// A patch at work in the store, which holds it, and whose client has gone.
+/// A patch at work in the store, which holds it, and for which nobody waits any more.
 async fn leave_a_patch_at_work(app: &TestApp, tenant: &str, watcher: &Caller) {
     app.faults.set(Behaviour::Hold);
     let token = app.token(tenant, "admin", &["nworkflow-admin"]);
     let mut stream = TcpStream::connect(app.address).await.unwrap();
     let head = format!(
         "PATCH {STATE} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Type: application/merge-patch+json\r\n\
-         Content-Length: {}\r\n\r\n{PATCH}",
+         X-Request-Timeout-Ms: 300\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{PATCH}",
         PATCH.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     app.faults.wait_for_calls(1).await;
-    drop(stream);
-    // Nobody waits for it any more: the server counts the one request that asks.
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    // The server counts the one request that asks.
     let begin = Instant::now();
     while !watcher.get("/metrics").send().await.expect(200).text().contains("nworkflow_http_requests_in_flight 1\n") {
-        assert!(begin.elapsed() < PATIENCE, "the server does not notice that the client has gone");
+        assert!(begin.elapsed() < PATIENCE, "the request is still at work");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -49,7 +51,7 @@ async fn until_free(caller: &Caller) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_patch_whose_client_has_gone_keeps_its_tenants_place() {
+async fn a_patch_whose_time_is_over_keeps_its_tenants_place() {
     let app = TestApp::sqlite_with(Options::default().set("server.max_in_flight_per_tenant", "1")).await;
     let (acme, other) = (app.admin("acme"), app.admin("other"));
     acme.put(STATE, r#"{"marking":{"p":1}}"#).send().await.expect(201);
@@ -59,12 +61,12 @@ async fn a_patch_whose_client_has_gone_keeps_its_tenants_place() {
     }
     app.faults.set(Behaviour::Pass);
     until_free(&acme).await;
-    assert_eq!(acme.get(STATE).send().await.expect(200).json()["marking"]["p"], 2, "a write that has begun goes on");
+    assert_eq!(acme.get(STATE).send().await.expect(200).json()["marking"]["p"], 1, "what had not begun in time is not begun");
     say("left_work_tenant", "429 while it is at work, 200 afterwards");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_patch_whose_client_has_gone_keeps_one_of_all_places() {
+async fn a_patch_whose_time_is_over_keeps_one_of_all_places() {
     let app = TestApp::sqlite_with(Options::default().set("server.max_in_flight", "2")).await;
     let (acme, other) = (app.admin("acme"), app.admin("other"));
     acme.put(STATE, r#"{"marking":{"p":1}}"#).send().await.expect(201);

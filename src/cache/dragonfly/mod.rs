@@ -35,8 +35,9 @@ use crate::config::DragonflyConfig;
 use crate::domain::commit::Resource;
 use crate::domain::store_life::{Epoch, StoreLife};
 
-/// How many commands are under way at a time for one caller.
-const MOST_AT_ONCE: usize = 512;
+/// How many commands are under way at a time for one caller. Each must be answered within `dragonfly.operation_timeout_ms`: all keys of a large
+/// batch at once would be a reason to give the tier up.
+const MOST_AT_ONCE: usize = 64;
 
 /// The second tier.
 pub struct Dragonfly {

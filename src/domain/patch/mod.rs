@@ -85,6 +85,8 @@ pub struct PatchLimits {
     pub bytes: usize,
     /// Most steps for each byte of document and patch. A step is a member or an element that is looked at, or eight bytes that are read.
     pub steps_per_byte: u32,
+    /// Bytes of memory that any patch may take beside document, patch and result; large ones may take twice the size of document and patch.
+    pub memory_bytes: usize,
 }
 
 /// Applies a validated patch to a validated document, within the limits. `is_late` is asked at the beginning and every some thousand steps.
@@ -92,7 +94,7 @@ pub struct PatchLimits {
 /// # Errors
 /// See [`PatchFault`]; the document is then what it was.
 pub fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits, is_late: &dyn Fn() -> bool) -> Result<String, PatchFault> {
-    let mut work = Work::new(target.len().saturating_add(patch.len()), limits.steps_per_byte, is_late);
+    let mut work = Work::new(target.len().saturating_add(patch.len()), limits, is_late);
     apply_within(kind, target, patch, limits.bytes, &mut work)
 }
 
@@ -124,8 +126,10 @@ fn malformed(pointer: String, kind: FaultKind) -> PatchFault {
 mod tests {
     use super::*;
 
+    const MEMORY: usize = 16 << 20;
+
     fn within(bytes: usize) -> PatchLimits {
-        PatchLimits { bytes, steps_per_byte: 2 }
+        PatchLimits { bytes, steps_per_byte: 2, memory_bytes: MEMORY }
     }
 
     fn apply(kind: PatchKind, target: &str, patch: &str, limits: PatchLimits) -> Result<String, PatchFault> {
@@ -142,7 +146,7 @@ mod tests {
 
     /// The steps of a patch that has as many as it wants, and what came of it.
     fn steps(kind: PatchKind, target: &str, patch: &str) -> (u64, Result<String, PatchFault>) {
-        let mut work = Work::new(usize::MAX, u32::MAX, &|| false);
+        let mut work = Work::new(usize::MAX, PatchLimits { steps_per_byte: u32::MAX, ..within(0) }, &|| false);
         let result = apply_within(kind, target, patch, 64 << 20, &mut work);
         (work.limits().steps - work.left(), result)
     }
@@ -213,7 +217,7 @@ mod tests {
         let limit = 2 * bytes + 65_536;
         assert_eq!(apply(PatchKind::Operations, &target, &copies, within(64 << 20)), Err(PatchFault::TooCostly { limit }));
         // What is removed gives its memory back.
-        assert_eq!(apply(PatchKind::Operations, &target, &copies, PatchLimits { bytes: 64 << 20, steps_per_byte: 1000 }), result);
+        assert_eq!(apply(PatchKind::Operations, &target, &copies, PatchLimits { steps_per_byte: 1000, ..within(64 << 20) }), result);
         assert!(matches!(apply(PatchKind::Operations, &target, &tests, within(64 << 20)), Err(PatchFault::TestFailed { index: 0 })));
     }
 
@@ -464,7 +468,7 @@ mod tests {
         let target = format!(r#"{{"a":{}{}}}"#, "[".repeat(40), "]".repeat(40));
         let open = format!(r#"{{"op":"add","path":"/a{}","value":0}}"#, "/0".repeat(39) + "/-");
         let doubled = |times: usize| format!("[{open}{}]", r#",{"op":"copy","from":"/a","path":"/a/-"}"#.repeat(times));
-        let generous = PatchLimits { bytes: 64 << 20, steps_per_byte: 1_000_000 };
+        let generous = PatchLimits { steps_per_byte: 1_000_000, ..within(64 << 20) };
         assert!(apply(PatchKind::Operations, &target, &doubled(8), generous).is_ok());
         let refused = apply(PatchKind::Operations, &target, &doubled(14), generous);
         assert_eq!(refused, Err(PatchFault::TooHeavy { limit: 16 << 20 }));
@@ -590,7 +594,7 @@ mod tests {
             ("[1]", "[1,1]", false),
             ("null", "false", false),
         ] {
-            let mut work = Work::new(0, 0, &|| false);
+            let mut work = Work::new(0, PatchLimits { steps_per_byte: 0, ..within(0) }, &|| false);
             assert_eq!(equal::equal(left, right, &mut work), Ok(same), "{left} {right}");
         }
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 
-use super::PatchFault;
+use super::{PatchFault, PatchLimits};
 
 /// Bytes that are read in one step.
 const BYTES_PER_STEP: usize = 8;
@@ -14,8 +14,6 @@ const BYTES_PER_STEP: usize = 8;
 const MOVES_PER_STEP: usize = 32;
 /// Steps that any patch has.
 const STEPS_FLOOR: u64 = 65_536;
-/// Bytes of memory that any patch has.
-const MEMORY_FLOOR: usize = 16 * 1024 * 1024;
 /// Bytes of memory for each byte of document and patch.
 const MEMORY_PER_BYTE: usize = 2;
 /// After so many steps the clock is looked at.
@@ -71,10 +69,11 @@ impl fmt::Debug for Work<'_> {
 }
 
 impl<'t> Work<'t> {
-    /// So many steps for each byte of document and patch, and some for those that are small. `is_late` is asked now and then.
-    pub(super) fn new(bytes: usize, steps_per_byte: u32, is_late: &'t dyn Fn() -> bool) -> Self {
-        let limit = (bytes as u64).saturating_mul(u64::from(steps_per_byte)).saturating_add(STEPS_FLOOR);
-        let memory_limit = bytes.saturating_mul(MEMORY_PER_BYTE).max(MEMORY_FLOOR);
+    /// For a patch that has so many bytes together with its document: steps for each of them, and some for those that are small. `is_late` is
+    /// asked now and then.
+    pub(super) fn new(bytes: usize, limits: PatchLimits, is_late: &'t dyn Fn() -> bool) -> Self {
+        let limit = (bytes as u64).saturating_mul(u64::from(limits.steps_per_byte)).saturating_add(STEPS_FLOOR);
+        let memory_limit = bytes.saturating_mul(MEMORY_PER_BYTE).max(limits.memory_bytes);
         Self { limit, left: limit, memory_limit, memory: 0, is_late, until_look: 0, hashes: RandomState::new() }
     }
 

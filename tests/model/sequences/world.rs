@@ -27,7 +27,7 @@ pub(super) struct World {
 }
 
 pub(super) fn merge(text: String) -> Patch {
-    Patch { kind: PatchKind::Merge, text: text.into(), limits: PatchLimits { bytes: 1 << 20, steps_per_byte: 4 } }
+    Patch { kind: PatchKind::Merge, text: text.into(), limits: PatchLimits { bytes: 1 << 20, steps_per_byte: 4, memory_bytes: 1 << 20 } }
 }
 
 pub(super) fn checkpoint(execution: usize, id: usize) -> CheckpointKey {
