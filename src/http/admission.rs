@@ -50,12 +50,14 @@ pub(super) async fn admission(State(state): State<AppState>, request: Request, n
 async fn admit(state: &AppState, request: Request, next: Next) -> Result<Response> {
     // Whoever asks whether to send the body is not asked for it only to have it thrown away.
     let waits = request.headers().contains_key(EXPECT);
+    let has_no_chunks = request.extensions().get() == Some(&Doubt::NoChunks);
     let (request, body) = share_body(request);
     let entrance = enter(state, &request, body.is_some());
     let (limit, place) = match entrance {
         Ok(entrance) => entrance,
         Err(error) => {
-            if let Some(body) = body.filter(|_| !waits) {
+            // Behind what is no chunk nothing comes any more: the connection ends.
+            if let Some(body) = body.filter(|_| !waits && !has_no_chunks) {
                 drain(state, body);
             }
             return Err(error);

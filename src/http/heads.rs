@@ -56,6 +56,8 @@ pub(super) struct Readable {
     pub(super) has_method: bool,
     /// Whether the request line has not come to its end.
     pub(super) is_within_target: bool,
+    /// Bytes of the target, as far as it has come.
+    pub(super) target: usize,
     /// Lines behind the request line.
     pub(super) headers: usize,
     /// Bytes of the whole head, when all of it has come.
@@ -78,9 +80,10 @@ impl Heads {
         self.with(|position| position.came(bytes))
     }
 
-    /// Whether the client may still be sending what nobody reads: the connection ends in the middle of a body, or behind what was no request.
+    /// Whether the client may still be sending what nobody has read: the connection ends behind what was no request, or no chunk. What is left of
+    /// a request's body has been waited for by then.
     pub(super) fn is_cut_off(&self) -> bool {
-        self.with(|position| position.is_lost || position.body > 0 || position.chunks.is_some() || !position.bytes.is_empty())
+        self.with(|position| position.is_lost || !position.bytes.is_empty())
     }
 
     /// The head has become a request, with a body of this length (`None`: in chunks). What is wrong with it, if anything.
@@ -161,6 +164,7 @@ impl Position {
         let readable = Readable {
             has_method: method.is_some(),
             is_within_target: !self.is_lost && !is_whole,
+            target: first.split(|byte| *byte == b' ').nth(1).map_or(0, <[u8]>::len),
             headers: self.lines.saturating_sub(feeds(&self.bytes[..start]) + 1),
             size: end_of_head(head),
         };

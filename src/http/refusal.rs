@@ -54,7 +54,7 @@ pub(super) async fn refuse(State(state): State<AppState>, refused: Option<Extens
 fn refusal(status: StatusCode, readable: Readable, server: &ServerConfig) -> Error {
     match status.as_u16() {
         414 => admission::uri_too_long(server),
-        431 if readable.is_within_target => admission::uri_too_long(server),
+        431 if readable.is_within_target || readable.target > server.max_uri_bytes => admission::uri_too_long(server),
         431 if readable.headers > server.max_headers => admission::too_many_headers(server),
         // The whole head has come and is none too large, so it announces what is.
         431 if readable.size.is_some_and(|size| size <= server.max_header_bytes) => {

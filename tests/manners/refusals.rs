@@ -119,6 +119,9 @@ async fn the_limit_that_was_passed_is_named() {
             format!("GET /{} {head}Connection: close\r\n\r\n", "x".repeat(10_000)),
             (414, "uri_too_long".to_owned(), Some(URI_BYTES), String::new()),
         ),
+        // Longer than the library reads, and remembered as a whole.
+        (format!("GET /{} {head}\r\n", "x".repeat(85_000)), (414, "uri_too_long".to_owned(), Some(URI_BYTES), String::new())),
+        (format!("GET /{} {head}\r\n", "x".repeat(100_000)), (414, "uri_too_long".to_owned(), Some(URI_BYTES), String::new())),
         // It never comes to an end.
         (format!("GET /{}", "x".repeat(100_000)), (414, "uri_too_long".to_owned(), Some(URI_BYTES), String::new())),
         (format!("GET /a {head}{}\r\n", "A: b\r\n".repeat(600)), (431, "headers_too_large".to_owned(), Some(HEADERS), "/a".to_owned())),
