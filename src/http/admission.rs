@@ -27,10 +27,10 @@ use crate::deadline;
 use crate::error::{Code, Error, Result};
 use crate::places::{self, Held};
 
-/// How much of a refused body is read, so that the client gets to read the answer.
-const DRAIN_BYTES: usize = 16 * 1024 * 1024;
+/// How much is read of what a client still sends behind a refusal, so that it gets to read the answer.
+pub(super) const DRAIN_BYTES: usize = 16 * 1024 * 1024;
 /// How long that may take.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long after its deadline a request is given up: until then whatever it waits for has the time to end by itself and to say so.
 const GRACE: Duration = Duration::from_millis(100);
 

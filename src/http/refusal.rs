@@ -10,7 +10,6 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{self, Body};
@@ -22,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tower::ServiceExt as _;
 
+use super::admission::{DRAIN_BYTES, DRAIN_TIMEOUT};
 use super::heads::{Heads, Readable};
 use super::{AppState, admission};
 use crate::config::ServerConfig;
@@ -112,11 +112,6 @@ impl Maker {
     }
 }
 
-/// How much is read of what a client still sends when the connection ends, so that it gets to read the answer.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
-/// How long that may take.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-
 /// What is written instead of a bare answer.
 enum Pending {
     Made(Pin<Box<dyn Future<Output = Vec<u8>> + Send>>),
@@ -180,13 +175,11 @@ impl<S: AsyncRead + Unpin> Refusals<S> {
     /// Reads on behind the answer, for a while: a connection that is closed over unread bytes is reset, and with it goes the answer
     /// (RFC 9112 section 9.6).
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let stream = Pin::new(&mut self.stream);
-        let linger = self.linger.get_or_insert_with(|| Linger { until: Box::pin(sleep(LINGER_TIME)), left: LINGER_BYTES });
+        let linger = self.linger.get_or_insert_with(|| Linger { until: Box::pin(sleep(DRAIN_TIMEOUT)), left: DRAIN_BYTES });
         let mut place = [MaybeUninit::uninit(); 8192];
-        let mut stream = stream;
         while linger.until.as_mut().poll(context).is_pending() {
             let mut buffer = ReadBuf::uninit(&mut place);
-            match ready!(stream.as_mut().poll_read(context, &mut buffer)) {
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() && linger.left > buffer.filled().len() => linger.left -= buffer.filled().len(),
                 _ => break,
             }
