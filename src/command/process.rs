@@ -77,9 +77,6 @@ impl Server {
                 lifecycle.supervise("http", serve(ports.main, app.router, &server, &lifecycle));
                 tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, store = app.store.backend().as_str(), "the server listens");
                 if let (Some(listener), Some(router)) = (ports.metrics, app.metrics_router) {
-                    if let Ok(address) = listener.local_addr() {
-                        tracing::info!(%address, "the metrics listen");
-                    }
                     lifecycle.supervise("metrics", serve(listener, router, &server, &lifecycle));
                 }
                 Ok(Self { lifecycle, store: app.store, caches: app.caches, signals, config: server, address })

@@ -29,9 +29,9 @@ fn get(address: SocketAddr, path: &str) -> String {
 fn metrics_are_told_while_all_places_are_taken() {
     let place = Place::new();
     let mut server = place.dev(&["--set", "server.max_in_flight=1"]);
-    server.wait_for_log("the metrics listen");
+    server.wait_for_log("metrics are at");
     let log = server.log();
-    let line = log.lines().find(|line| line.contains("the metrics listen")).unwrap();
+    let line = log.lines().find(|line| line.contains("metrics are at")).unwrap();
     let line: Value = serde_json::from_str(line).unwrap();
     let metrics: SocketAddr = line["address"].as_str().unwrap().parse().unwrap();
     let _at_work = server.begin_write();
